@@ -1,0 +1,61 @@
+"""A Jupyter-first research toolkit for the text-completion API, on JAX and Flax.
+
+    import toolkit as tk
+
+    lm = tk.load()
+    answer = lm.complete("The capital of France is", max_tokens=8, temperature=0, logprobs=2)
+
+The names below are looked up on first use, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toolkit.completion.complete import LM
+    from toolkit.completion.load import complete, load, stream
+    from toolkit.completion.record import Completion, CompletionRecord
+    from toolkit.completion.request import CompletionRequest, Limits
+    from toolkit.errors import InvalidRequest, ModelNotFound, ToolkitError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LM",
+    "Completion",
+    "CompletionRecord",
+    "CompletionRequest",
+    "InvalidRequest",
+    "Limits",
+    "ModelNotFound",
+    "ToolkitError",
+    "complete",
+    "load",
+    "stream",
+]
+
+_HOMES = {
+    "LM": "completion.complete",
+    "Completion": "completion.record",
+    "CompletionRecord": "completion.record",
+    "CompletionRequest": "completion.request",
+    "InvalidRequest": "errors",
+    "Limits": "completion.request",
+    "ModelNotFound": "errors",
+    "ToolkitError": "errors",
+    "complete": "completion.load",
+    "load": "completion.load",
+    "stream": "completion.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

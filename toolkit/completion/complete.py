@@ -1,0 +1,169 @@
+"""`LM`: a loaded model that completes, streams and scores."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from toolkit.completion.parameters import Parameters
+from toolkit.completion.record import Completion, CompletionRecord
+from toolkit.completion.request import (
+    DEFAULT_LIMITS,
+    CompletionRequest,
+    Dialect,
+    Limits,
+    parse,
+)
+from toolkit.completion.response import strict, strict_chunk, strict_usage_chunk
+from toolkit.completion.run import Run
+from toolkit.completion.scores import ChoiceProbability, TextScore, choose, score
+from toolkit.completion.shapes import StrictChunk
+from toolkit.completion.text import Tokenizer
+from toolkit.engine.engine import Engine
+from toolkit.engine.stats import Stats
+from toolkit.errors import InvalidRequest
+from toolkit.sampling.guide import Guide
+
+
+class LM:
+    """A language model on a device. Make one with `toolkit.load`; close it to free the memory.
+
+    Every method may be called from any thread; what runs at the same time shares a batch.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        fingerprint: str | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ):
+        self.engine = engine
+        self.tokenizer = tokenizer
+        self.name = name
+        self.fingerprint = fingerprint
+        self.limits = limits
+        self.context = engine.limits.context
+        self._guides: dict[tuple[str, ...], Guide] = {}
+        self._lock = threading.Lock()
+
+    # --- what users call ------------------------------------------------------------------------
+
+    def complete(self, prompt: Any, **parameters: Unpack[Parameters]) -> Completion:
+        """Complete a prompt: a string, a list of strings, token ids, or a list of those.
+
+        Returns the specification's completion as a dict, with everything else in `.record`.
+        Parameters are those of `CompletionRequest`. Ctrl-C stops the completion; the next one
+        works.
+
+        Raises InvalidRequest for parameters that break a rule, EngineFault for our own faults.
+        """
+        record = self.run(self.parse(prompt, parameters, stream=False))
+        return Completion(strict(record), record)
+
+    def stream(self, prompt: Any, **parameters: Unpack[Parameters]) -> Iterator[StrictChunk]:
+        """Complete a prompt in pieces: an iterator of the specification's chunks.
+
+        Everything is checked when this is called, not at the first piece. Closing the iterator
+        stops the completion.
+        """
+        run = Run(self, self.parse(prompt, parameters, stream=True))
+        return _strict_chunks(run)
+
+    def score(
+        self, texts: Any, *, top: int = 0, add_special_tokens: bool = True
+    ) -> list[TextScore]:
+        """Log-probabilities of texts that are given: nothing is generated.
+
+        `texts` takes the forms of a prompt. `top` alternatives are reported for each token. The
+        first token of a text has none unless the tokenizer puts a BOS in front of it.
+        """
+        return score(self, texts, top=top, add_special_tokens=add_special_tokens)
+
+    def choose(
+        self, prompt: str | Sequence[int], choices: Sequence[str]
+    ) -> list[ChoiceProbability]:
+        """The exact probability that the model continues a prompt with each of the choices.
+
+        By the choice's canonical tokens, and summed over all its tokenisations where they are few.
+        """
+        return choose(self, prompt, choices)
+
+    def stats(self) -> Stats:
+        """What the engine has done so far."""
+        return self.engine.stats
+
+    def close(self) -> None:
+        """Stop what runs and free the device's memory."""
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        c = self.engine.config
+        size = f"{c.layers} layers, width {c.width}, vocabulary {c.vocab_size}"
+        place = f"context {self.context}, {self.engine.dtype}"
+        return f"<LM {self.name}: {c.family}, {size}, {place}; {self.engine.stats!r}>"
+
+    # --- what the other surfaces call -------------------------------------------------------------
+
+    def parse(
+        self, prompt: Any, parameters: Mapping[str, Any], *, stream: bool
+    ) -> CompletionRequest:
+        """Keyword arguments as a request."""
+        given = parameters.get("stream")
+        if given is not None and given is not stream:
+            other = "stream" if given else "complete"
+            raise InvalidRequest(
+                f"`stream` {given!r} does not fit this function. Call `{other}(...)` instead.",
+                param="stream",
+            )
+        fields = {**parameters, "prompt": prompt, "stream": stream}
+        return parse(
+            fields, dialect=Dialect.PYTHON, limits=self.limits, known_models={self.name, None}
+        )
+
+    def run(self, request: CompletionRequest) -> CompletionRecord:
+        """Run a request to its end."""
+        return Run(self, request).finish()
+
+    def guide(self, choices: tuple[str, ...]) -> Guide:
+        """The automaton of a set of choices, kept for the next request with the same."""
+        with self._lock:
+            guide = self._guides.get(choices)
+            if guide is None:
+                eos = next(iter(self.tokenizer.eos_ids), None)
+                encoded = [choice.encode() for choice in choices]
+                guide = Guide.from_choices(encoded, self.pieces, eos)
+                self._guides[choices] = guide
+            return guide
+
+    @functools.cached_property
+    def pieces(self) -> dict[bytes, list[int]]:
+        """The ids that stand for some bytes; special tokens are no text and stand for none."""
+        pieces: dict[bytes, list[int]] = {}
+        for token, spelled in enumerate(self.tokenizer.vocabulary()):
+            if spelled and token not in self.tokenizer.special_ids:
+                pieces.setdefault(spelled, []).append(token)
+        return pieces
+
+
+def _strict_chunks(run: Run) -> Iterator[StrictChunk]:
+    for delta in run.deltas():
+        yield strict_chunk(run.head, delta)
+    if run.request.stream_options.include_usage:
+        yield strict_usage_chunk(run.head, run.usage)

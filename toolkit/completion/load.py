@@ -1,0 +1,111 @@
+"""From a model's name to an `LM`, and the functions that use a model loaded before."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from toolkit.completion.complete import LM
+from toolkit.completion.parameters import Parameters
+from toolkit.completion.record import Completion
+from toolkit.completion.request import DEFAULT_LIMITS, Limits
+from toolkit.completion.shapes import StrictChunk
+from toolkit.completion.text import Tokenizer
+from toolkit.engine import scheduler
+from toolkit.engine.engine import Engine
+from toolkit.engine.programs import keep_programs
+from toolkit.errors import UnsupportedModel
+from toolkit.models import catalog, checkpoint
+
+DTYPES = ("float32", "bfloat16", "float16")
+_loaded: dict[str, LM] = {}
+_lock = threading.Lock()
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    dtype: str | None = None,
+    context: int | None = None,
+    max_batch: int = 64,
+    strict: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+    prefix_bytes: int = 2**28,
+) -> LM:
+    """Load a model onto the device.
+
+    `model`: None or "smollm2-135m-instruct" for the embedded default, a Hugging Face folder, a
+    `.gguf` file, or a hub id. `dtype`: of the weights and the cache; None is float32 on CPU,
+    bfloat16 elsewhere; logits and all that follows are float32 always. `context`: most tokens of
+    prompt and completion together; None is what the model was made for, at most 8192. `max_batch`:
+    sequences that run together. `strict`: a request gives the same bits whatever runs beside it.
+    `prefix_bytes`: memory for prompts that may come again.
+
+    Raises FetchError, CheckpointError and UnsupportedModel with what to do about it.
+    """
+    folder = catalog.resolve(model)
+    keep_programs(catalog.models_directory().parent / "programs")
+    decoder = checkpoint.load(folder, dtype=_dtype(dtype))
+    config = decoder.config
+    room = min(config.context, context or 8192)
+    engine = Engine(
+        decoder,
+        limits=scheduler.Limits(max_rows=max_batch, min_rows=2 if strict else 1, context=room),
+        prefix_bytes=prefix_bytes,
+    )
+    tokenizer = Tokenizer.from_folder(folder, vocab_size=config.vocab_size)
+    name = catalog.DEFAULT if model is None else str(model)
+    return LM(
+        engine, tokenizer, name=name, fingerprint=_fingerprint(folder, tokenizer), limits=limits
+    )
+
+
+def _dtype(name: str | None) -> np.dtype:
+    if name is None:
+        return np.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+    if name not in DTYPES:
+        raise UnsupportedModel(
+            f"`dtype` {name!r} is not one of {', '.join(DTYPES)}. Use one of them."
+        )
+    return np.dtype(jnp.dtype(name))
+
+
+def _fingerprint(folder: Path, tokenizer: Tokenizer) -> str:
+    """Names the files of a model: sizes of the weights, the configuration and the tokenizer's
+    sum."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".safetensors":
+            digest.update(f"{path.name} {path.stat().st_size}".encode())
+        elif path.name in ("config.json", "manifest.json"):
+            digest.update(path.read_bytes())
+    digest.update(tokenizer.fingerprint.encode())
+    return f"fp_{digest.hexdigest()}"
+
+
+def loaded(model: str | None) -> LM:
+    """The model of this name, loaded on first use and kept."""
+    name = model or catalog.DEFAULT
+    with _lock:
+        if name not in _loaded:
+            _loaded[name] = load(name)
+        return _loaded[name]
+
+
+def complete(prompt: Any, **parameters: Unpack[Parameters]) -> Completion:
+    """`LM.complete` on the model that `model` names, the embedded default if none; it stays
+    loaded."""
+    return loaded(parameters.get("model")).complete(prompt, **parameters)
+
+
+def stream(prompt: Any, **parameters: Unpack[Parameters]) -> Iterator[StrictChunk]:
+    """`LM.stream` on the model that `model` names, the embedded default if none; it stays
+    loaded."""
+    return loaded(parameters.get("model")).stream(prompt, **parameters)

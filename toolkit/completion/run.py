@@ -1,0 +1,236 @@
+"""One request from submission to its record: prompts, tickets, candidates, and who hears of
+what."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from toolkit.completion.candidate import Candidate, PromptPart
+from toolkit.completion.record import (
+    ChoiceDelta,
+    ChoiceRecord,
+    CompletionRecord,
+    StreamHead,
+    Timings,
+    Usage,
+)
+from toolkit.completion.request import CompletionRequest, check_tokens, sampling_params
+from toolkit.engine.job import Ended, Event, Failed, Job, Prompted, Tokens
+from toolkit.sampling.params import Report
+
+if TYPE_CHECKING:
+    from toolkit.completion.complete import LM
+
+
+class Run:
+    """A request on the engine. Everything is checked, and the jobs are queued, when it is made.
+
+    Iterate over `deltas()` for a stream, or call `finish()` for the whole; leaving either early
+    cancels what still runs.
+    """
+
+    def __init__(self, lm: LM, request: CompletionRequest):
+        self.lm = lm
+        self.request = request
+        self.seed = request.seed if request.seed is not None else secrets.randbits(64) - 2**63
+        self.prompts = [prompt_part(lm, request, i) for i in range(len(request.prompt))]
+        budgets = check_tokens(
+            request,
+            [prompt.ids for prompt in self.prompts],
+            vocab_size=lm.tokenizer.vocab_size,
+            context=lm.context,
+            has_eos=bool(lm.tokenizer.eos_ids),
+            fim=lm.tokenizer.fim is not None,
+            limits=lm.limits,
+        )
+        self.candidates = [
+            Candidate(prompt, number, self._job(prompt, number, budget), request, lm.tokenizer)
+            for prompt, budget in zip(self.prompts, budgets, strict=True)
+            for number in range(request.best_of)
+        ]
+        self.head = StreamHead(
+            id=f"cmpl-{secrets.token_hex(12)}",
+            created=int(time.time()),
+            model=request.model or lm.name,
+            request=request,
+            system_fingerprint=lm.fingerprint,
+        )
+        self._began = time.perf_counter()
+        self._prompted: list[float] = []
+        self._first_token: float | None = None
+        tickets, self._events = lm.engine.submit([c.job for c in self.candidates])
+        self._by_ticket = dict(zip(tickets, self.candidates, strict=True))
+        for ticket, candidate in self._by_ticket.items():
+            candidate.ticket = ticket
+
+    def _job(self, prompt: PromptPart, number: int, budget: int) -> Job:
+        request, tokenizer = self.request, self.lm.tokenizer
+        params = sampling_params(request, number, self.seed, tokenizer.eos_ids)
+        vocab = tokenizer.vocab_size
+        return Job(
+            prompt=prompt.ids,
+            params=params,
+            max_tokens=budget,
+            report=Report(
+                top=alternatives(request.logprobs, vocab),
+                details=request.details,
+                processed=request.logprobs_mode == "processed",
+            ),
+            stop_ids=frozenset(params.stop_ids),
+            guide=self.lm.guide(request.guided_choice) if request.guided_choice else None,
+            score=prompt_score(request, vocab),
+        )
+
+    # --- while it runs ----------------------------------------------------------------------------
+
+    def deltas(self) -> Iterator[ChoiceDelta]:
+        """What each event adds to a choice, until every choice has ended."""
+        try:
+            while not self.over:
+                candidate = self._next()
+                if candidate is None:
+                    continue
+                delta = candidate.delta(self._index(candidate))
+                if delta is not None:
+                    yield delta
+        finally:
+            self.cancel()
+
+    def finish(self) -> CompletionRecord:
+        """Wait for the end and give the record. Raises what made a sequence fail."""
+        try:
+            while not self.over:
+                self._next()
+        finally:
+            self.cancel()
+        return self.record()
+
+    @property
+    def over(self) -> bool:
+        """Whether every candidate has ended."""
+        return not self._by_ticket
+
+    def cancel(self) -> None:
+        """Give the rows back; for a finished run nothing is left to do."""
+        self.lm.engine.cancel(list(self._by_ticket))
+        self._by_ticket.clear()
+
+    def _next(self) -> Candidate | None:
+        """Wait for one event; the candidate whose text or state it may have changed."""
+        event: Event = self._events.get()
+        candidate = self._by_ticket.get(event.ticket)
+        if candidate is None:  # drawn after a stop string had ended the candidate
+            return None
+        if isinstance(event, Failed):
+            raise event.error
+        if isinstance(event, Prompted):
+            self._note_prompt(candidate, event)
+            return None
+        if isinstance(event, Tokens):
+            self._first_token = self._first_token or time.perf_counter()
+            candidate.take(event.tokens)
+        elif isinstance(event, Ended):
+            candidate.end(event)
+        if candidate.over:
+            del self._by_ticket[event.ticket]
+            if isinstance(event, Tokens):
+                self.lm.engine.cancel([event.ticket])
+        return candidate
+
+    def _note_prompt(self, candidate: Candidate, event: Prompted) -> None:
+        self._prompted.append(time.perf_counter())
+        if event.scores is not None and not candidate.prompt.tokens:
+            candidate.prompt.score(event.scores, self.lm.tokenizer)
+
+    def _index(self, candidate: Candidate) -> int:
+        return candidate.prompt.index * self.request.n + candidate.number
+
+    # --- afterwards -------------------------------------------------------------------------------
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far."""
+        return Usage(
+            prompt_tokens=sum(len(prompt.ids) for prompt in self.prompts),
+            completion_tokens=sum(len(c.drawn) for c in self.candidates),
+        )
+
+    def record(self) -> CompletionRecord:
+        """Everything about the finished answer."""
+        chosen, rejected = self._ranked()
+        return CompletionRecord(
+            id=self.head.id,
+            created=self.head.created,
+            model=self.head.model,
+            request=self.request,
+            seed=self.seed,
+            prompts=tuple(prompt.ids for prompt in self.prompts),
+            choices=tuple(chosen),
+            rejected=tuple(rejected),
+            usage=self.usage,
+            timings=self._timings(),
+            system_fingerprint=self.head.system_fingerprint,
+        )
+
+    def _ranked(self) -> tuple[list[ChoiceRecord], list[ChoiceRecord]]:
+        """The choices in index order, and the candidates that `best_of` rejected, best first."""
+        n, best_of = self.request.n, self.request.best_of
+        chosen: list[ChoiceRecord] = []
+        rejected: list[ChoiceRecord] = []
+        for prompt in self.prompts:
+            group = self.candidates[prompt.index * best_of : (prompt.index + 1) * best_of]
+            if best_of > n:
+                group = sorted(group, key=lambda c: -(c.mean_logprob or 0.0))
+            records = [c.record(prompt.index * n + place) for place, c in enumerate(group)]
+            chosen += records[:n]
+            rejected += records[n:]
+        return chosen, rejected
+
+    def _timings(self) -> Timings:
+        now, began = time.perf_counter(), self._began
+        count = self.usage.completion_tokens
+        after = now - self._first_token if self._first_token else 0.0
+        return Timings(
+            queue=self._prompted[0] - began if self._prompted else 0.0,
+            prefill=self._prompted[-1] - self._prompted[0] if self._prompted else 0.0,
+            first_token=self._first_token - began if self._first_token else None,
+            total=now - began,
+            tokens_per_second=(count - 1) / after if count > 1 and after > 0 else None,
+        )
+
+
+def prompt_part(lm: LM, request: CompletionRequest, index: int) -> PromptPart:
+    """A prompt's ids, echo text and offsets. Raises InvalidRequest for text without a tokenizer."""
+    tokenizer, prompt = lm.tokenizer, request.prompt[index]
+    if isinstance(prompt, str):
+        if request.suffix and tokenizer.fim:
+            ids, inserted = tokenizer.infill(prompt, request.suffix), 0
+            offsets = tokenizer.offsets(ids)
+        else:
+            ids, inserted = tokenizer.encode_prompt(
+                prompt, add_special_tokens=request.add_special_tokens
+            )
+            offsets = [0] * inserted + tokenizer.offsets(ids[inserted:], prompt)
+        text, dangling = prompt, b""
+    else:
+        ids, inserted = list(prompt), 0
+        known = [i for i in ids if 0 <= i < tokenizer.vocab_size]
+        text, dangling = tokenizer.split(known)
+        offsets = tokenizer.offsets(known)
+    return PromptPart(index, tuple(ids), inserted, text, dangling, tuple(offsets))
+
+
+def alternatives(asked: int | None, vocab: int) -> int:
+    """Alternatives to compute for each token: -1 is all of them."""
+    return vocab if asked == -1 else min(asked or 0, vocab)
+
+
+def prompt_score(request: CompletionRequest, vocab: int) -> int | None:
+    """Alternatives for each token of the prompt, or None when no one asks for its logprobs."""
+    asked = [request.prompt_logprobs] if request.prompt_logprobs is not None else []
+    if request.echo and request.logprobs is not None:
+        asked.append(request.logprobs)
+    return max((alternatives(a, vocab) for a in asked), default=None)

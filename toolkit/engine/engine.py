@@ -1,0 +1,370 @@
+"""The engine: owns the device, runs jobs together, and gives back what it drew.
+
+One thread drives the device. It admits waiting jobs between blocks of decode steps, sends the next
+block before it reads the last one, and never waits for whoever reads the events. A caller that
+loses interest cancels its tickets; their rows are free after the block that runs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import dataclasses
+import logging
+import operator
+import queue
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from toolkit.engine.job import Event, Failed, Job, Ticket, TokenEvent
+from toolkit.engine.prefill import Prefill
+from toolkit.engine.prefixes import Prefix, Prefixes
+from toolkit.engine.scheduler import SLOTS, Limits, Scheduler, slot_bucket
+from toolkit.engine.stats import Stats
+from toolkit.engine.steps import Arrival, DecodeState, Steps
+from toolkit.errors import EngineClosed, EngineFault, QueueFull
+from toolkit.models.decoder import Decoder
+from toolkit.sampling.guide import Guide, GuideTables, pack
+from toolkit.sampling.params import Report, Rows, SamplingParams
+from toolkit.sampling.sample import TOP, Drawn, Variant
+
+log = logging.getLogger("toolkit.engine")
+
+IN_FLIGHT = 2
+"""Blocks that are sent before the oldest is read: the host works on one while the device runs the
+next."""
+
+BLOCK = 1
+"""Decode steps in a dispatch. On CPU a step takes far longer than its dispatch: more would gain
+nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Decode steps that were sent to the device, and who sat in which row at that time."""
+
+    drawn: Drawn
+    tickets: list[Ticket | None]
+    """By row; None where nobody waits for the row's tokens."""
+
+
+class Engine:
+    """Runs many sequences on one device. Thread-safe: any thread may submit and cancel."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        limits: Limits,
+        prefix_bytes: int = 2**28,
+        max_waiting: int = 4096,
+    ):
+        self.config = decoder.config
+        self.limits = limits
+        self.max_waiting = max_waiting
+        self.steps, self.leaves = Steps.of(decoder)
+        self.dtype = self.leaves[0].dtype
+        self.stats = Stats(self.steps.traces)
+        self._prefixes = Prefixes(prefix_bytes)
+        self._scheduler = Scheduler(limits)
+        self._wake = threading.Condition()
+        self._inbox: collections.deque[Ticket] = collections.deque()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._state: DecodeState | None = None
+        self._slots = 0
+        self._rows: Rows | None = None
+        self._tables: GuideTables | None = None
+        self._guides: tuple[Guide, ...] = ()
+        self._starts: list[int] = []
+        self._prefill: Prefill | None = None
+        self._blocks: collections.deque[Block] = collections.deque()
+
+    # --- any thread ---------------------------------------------------------------------------
+
+    def submit(self, jobs: Sequence[Job]) -> tuple[list[Ticket], queue.SimpleQueue[Event]]:
+        """Queue jobs, all or none. Their events arrive in one queue, in order for each ticket.
+
+        Raises QueueFull when more would wait than `max_waiting`, and EngineClosed after `close`.
+        """
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        tickets = [Ticket(job, events) for job in jobs]
+        with self._wake:
+            if self._closed:
+                raise EngineClosed(
+                    "The engine is closed. Load the model again with `toolkit.load()`."
+                )
+            waiting = len(self._inbox) + len(self._scheduler.waiting)
+            if waiting + len(tickets) > self.max_waiting:
+                raise QueueFull(
+                    f"{waiting} sequences wait already and {len(tickets)} more do not fit the "
+                    f"queue of {self.max_waiting}. Try again later or ask for fewer."
+                )
+            self._inbox.extend(tickets)
+            if self._thread is None:
+                self._start()
+            self._wake.notify()
+        return tickets, events
+
+    def cancel(self, tickets: Sequence[Ticket]) -> None:
+        """Free the tickets' rows after the block that runs. No further event is of interest."""
+        for ticket in tickets:
+            ticket.cancelled = True
+        with self._wake:
+            self._wake.notify()
+
+    def close(self) -> None:
+        """End all jobs with EngineClosed and give the memory back. May be called twice."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="toolkit-engine", daemon=True)
+        self._thread.start()
+        # A daemon thread inside XLA while the interpreter shuts down would crash the process.
+        engine = weakref.ref(self)
+        atexit.register(lambda: (alive := engine()) and alive.close())
+
+    # --- the engine's own thread -----------------------------------------------------------------
+
+    def _run(self) -> None:
+        while self._await_work():
+            try:
+                self._turn()
+            except Exception as error:  # one bad step must not end the thread that serves everybody
+                log.exception("a step failed")
+                self._fail_all(EngineFault(f"A step failed: {type(error).__name__}: {error}"))
+        self._fail_all(EngineClosed("The engine was closed while the request ran."))
+
+    def _await_work(self) -> bool:
+        """Take what was submitted; sleep while there is nothing to do. False once closed."""
+        scheduler = self._scheduler
+        with self._wake:
+            while True:
+                scheduler.waiting.extend(self._inbox)
+                self._inbox.clear()
+                scheduler.drop_finished()
+                busy = scheduler.waiting or scheduler.running or self._blocks
+                if self._closed or busy:
+                    return not self._closed
+                self._wake.wait()
+
+    def _turn(self) -> None:
+        self._admit()
+        sent = self._decode()
+        while len(self._blocks) > (IN_FLIGHT - 1 if sent else 0):
+            self._read(self._blocks.popleft())
+            self._scheduler.drop_finished()
+
+    def _fail_all(self, error: EngineFault | EngineClosed) -> None:
+        scheduler = self._scheduler
+        for ticket in [*scheduler.running, *scheduler.waiting, *self._inbox]:
+            ticket.finish(Failed(ticket, error))
+        scheduler.waiting.clear()
+        scheduler.drop_finished()
+        self._blocks.clear()
+        self._prefill, self._state = None, None
+        scheduler.rows = []
+
+    # --- prompts ----------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        """Seat waiting tickets whose prompt is in the cache; compute one more chunk of the next
+        prompt."""
+        waiting = self._scheduler.waiting
+        arrivals: list[tuple[Ticket, Prefix]] = []
+        free = self.limits.max_rows - len(self._scheduler.running)
+        while waiting and len(arrivals) < free:
+            ticket = waiting[0]
+            try:
+                prefix = self._prefix_of(ticket)
+            except Exception as error:  # the fault of one prompt must not harm the others
+                self._prefill = None
+                waiting.popleft()
+                ticket.finish(Failed(ticket, EngineFault(f"Prefill failed: {error}")))
+                continue
+            if prefix is None:
+                break
+            waiting.popleft()
+            ticket.prompted(prefix.scores)
+            if not ticket.over:
+                arrivals.append((ticket, prefix))
+        if arrivals:
+            try:
+                self._insert(arrivals)
+            except Exception as error:
+                for ticket, _ in arrivals:  # they wait no longer and may not sit yet
+                    ticket.finish(
+                        Failed(ticket, EngineFault(f"Inserting a prompt failed: {error}"))
+                    )
+                raise
+
+    def _prefix_of(self, ticket: Ticket) -> Prefix | None:
+        """The ticket's prompt from the store; None while chunks of it are still to be computed."""
+        job, running = ticket.job, self._scheduler.running
+        found = self._prefixes.find(job.prompt, score=job.score)
+        if found is not None:
+            self.stats.reused += len(job.prompt)
+            return found
+        if self._prefill is None or not self._prefill.serves(job):
+            with self.stats.watch("stretch"):
+                self._prefill = Prefill.begin(job, self.steps, self.leaves, self._prefixes)
+            self.stats.reused += self._prefill.reused
+        prefill = self._prefill
+        while not prefill.done:
+            with self.stats.watch(prefill.program):
+                self.stats.prefilled += prefill.advance()
+            if running and not prefill.done:
+                return None
+        self._prefill = None
+        self._prefixes.keep(prefill.result())
+        return self._prefixes.find(job.prompt, score=job.score)
+
+    def _insert(self, arrivals: list[tuple[Ticket, Prefix]]) -> None:
+        """Give arrivals their rows and draw their first tokens."""
+        self._fit(len(arrivals), max(len(ticket.job.prompt) + 1 for ticket, _ in arrivals))
+        starts = self._guide_starts([ticket.job.guide for ticket, _ in arrivals])
+        pending = np.zeros(len(self._scheduler.rows), np.bool_)
+        for (ticket, prefix), node in zip(arrivals, starts, strict=True):
+            row = self._scheduler.seat(ticket)
+            pending[row] = True
+            prompt = np.full(slot_bucket(len(prefix.ids)), self.config.vocab_size, np.int32)
+            prompt[: len(prefix.ids)] = prefix.ids
+            arrival = Arrival(
+                row=np.int32(row),
+                length=np.int32(len(prefix.ids)),
+                node=np.int32(node),
+                prompt=prompt,
+            )
+            with self.stats.watch(f"insert[{self._shape}]"):
+                self._state = self.steps.insert(self._state, prefix.cache, prefix.logits, arrival)
+            ticket.dispatched = 1
+        self._upload_rows()
+        seats = self._scheduler.rows
+        with self.stats.watch(f"first[{self._shape}]"):
+            self._state, drawn = self.steps.first(
+                self._state, self._rows, self._tables, pending, self._variant()
+            )
+        self._blocks.append(
+            Block(drawn, [t if new else None for t, new in zip(seats, pending, strict=True)])
+        )
+
+    def _guide_starts(self, guides: Sequence[Guide | None]) -> list[int]:
+        """Put new guides into the tables; the start node of each, 0 for None.
+
+        Guides in use keep their places, so that rows that run keep their nodes.
+        """
+        used = any(ticket.job.guide for ticket in self._scheduler.running)
+        known = self._guides if used else ()
+        fresh = dict.fromkeys(g for g in guides if g is not None and g not in known)
+        if fresh or self._tables is None:
+            self._guides = (*known, *fresh)
+            tables, self._starts = pack(self._guides)
+            self._tables = jax.device_put(tables)
+        return [0 if g is None else self._starts[self._guides.index(g)] for g in guides]
+
+    # --- the batch --------------------------------------------------------------------------------
+
+    @property
+    def _shape(self) -> str:
+        return f"rows={len(self._scheduler.rows)}, slots={self._slots}"
+
+    def _fit(self, arriving: int, slots: int) -> None:
+        """Make the batch large enough for `arriving` more rows and for `slots`, or smaller
+        again."""
+        scheduler = self._scheduler
+        rows = scheduler.wanted_rows(arriving)
+        slots = max(slot_bucket(slots), scheduler.wanted_slots(1), SLOTS)
+        if self._state is None or (not scheduler.running and rows != len(scheduler.rows)):
+            self._state = DecodeState.zeros(self.config, rows=rows, slots=slots, dtype=self.dtype)
+            self._slots = slots
+            scheduler.rearrange(rows)
+        elif rows != len(scheduler.rows) or slots > self._slots:
+            before = self._shape
+            source = np.asarray(scheduler.rearrange(rows), np.int32)
+            self._slots = slots = max(slots, self._slots)
+            with self.stats.watch(f"resize[{before} to {self._shape}]"):
+                self._state = self.steps.resize(self._state, source, slots)
+            self._upload_rows()
+
+    def _upload_rows(self) -> None:
+        """Send the parameters of the seated tickets to the device; empty rows are neutral."""
+        seats = self._scheduler.rows
+        self._rows = jax.device_put(
+            Rows.stack(
+                [t.job.params if t else SamplingParams(temperature=0.0) for t in seats],
+                [t.job.report if t else Report() for t in seats],
+            )
+        )
+
+    def _variant(self) -> Variant:
+        """The program for what the rows ask: one for all, but for more alternatives than usual."""
+        top = max((t.job.report.top for t in self._scheduler.running), default=0)
+        return Variant(top=TOP if top <= TOP else self.config.vocab_size)
+
+    def _decode(self) -> bool:
+        """Send one more block if some row still needs tokens; whether one was sent."""
+        scheduler = self._scheduler
+        if not any(t.dispatched < t.job.max_tokens for t in scheduler.running):
+            return False
+        self._fit(0, scheduler.wanted_slots(BLOCK))
+        with self.stats.watch(f"decode[{self._shape}]"):
+            self._state, drawn = self.steps.decode(
+                self.leaves, self._state, self._rows, self._tables, BLOCK, self._variant()
+            )
+        for ticket in scheduler.running:
+            ticket.dispatched += BLOCK
+        scheduler.note_steps(BLOCK)
+        self.stats.steps += BLOCK
+        self._blocks.append(Block(drawn, list(scheduler.rows)))
+        return True
+
+    def _read(self, block: Block) -> None:
+        """Wait for a block and pass its tokens on."""
+        drawn = jax.device_get(block.drawn)
+        for row, ticket in enumerate(block.tickets):
+            if ticket is not None and not (ticket.over or ticket.cancelled):
+                before = ticket.generated
+                ticket.take(events_of(drawn, row, ticket.job.report))
+                self.stats.generated += ticket.generated - before
+
+
+def events_of(drawn: Any, row: int, report: Report) -> list[TokenEvent]:
+    """A row's tokens out of a block's arrays, which are NumPy's by now."""
+    mine = jax.tree.map(lambda x: x[:, row], drawn)
+    return [
+        _event(jax.tree.map(operator.itemgetter(k), mine), report) for k in range(len(mine.token))
+    ]
+
+
+def _event(d: Any, report: Report) -> TokenEvent:
+    details = {}
+    if report.details:
+        details = {
+            "rank": int(d.scored.rank),
+            "entropy": float(d.scored.entropy),
+            "sampling_entropy": float(d.sampling_entropy),
+            "support": int(d.support),
+            "kept_mass": float(d.kept_mass),
+            "bias": float(d.bias),
+            "penalty": float(d.penalty),
+        }
+    top = slice(report.top)
+    return TokenEvent(
+        id=int(d.token),
+        logprob=float(d.scored.logprob),
+        sampling_logprob=float(d.sampling_logprob),
+        top_ids=d.scored.top_ids[top],
+        top_logprobs=d.scored.top_logprobs[top],
+        top_sampling_logprobs=d.top_sampling_logprobs[top],
+        top_dropped=d.dropped[top],
+        **details,
+    )

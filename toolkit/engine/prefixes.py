@@ -1,0 +1,73 @@
+"""Prompts that were computed before: their cache and the logits that follow them, least used
+dropped first."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+
+import jax
+
+from toolkit.engine.job import PromptScores
+from toolkit.models.cache import KVCache
+
+
+@dataclasses.dataclass(frozen=True)
+class Prefix:
+    """A prompt in the cache."""
+
+    ids: tuple[int, ...]
+    cache: KVCache
+    logits: jax.Array
+    """Of the token after the prompt, `[V]`."""
+    scores: PromptScores | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the entry holds."""
+        return sum(x.nbytes for x in jax.tree.leaves((self.cache, self.logits)))
+
+
+class Prefixes:
+    """A bounded store of prompts. `budget` is in bytes; 0 keeps only the newest entry."""
+
+    def __init__(self, budget: int):
+        self.budget = budget
+        self.entries: collections.OrderedDict[tuple[int, ...], Prefix] = collections.OrderedDict()
+
+    def find(self, ids: tuple[int, ...], *, score: int | None) -> Prefix | None:
+        """The entry of exactly these ids, with the scores that are asked for."""
+        entry = self.entries.get(ids)
+        if entry is None or (score is not None and not _has_scores(entry, score)):
+            return None
+        self.entries.move_to_end(ids)
+        return entry
+
+    def nearest(self, ids: tuple[int, ...]) -> tuple[Prefix | None, int]:
+        """The entry that shares the most leading ids, and how many; at least one id is left to
+        compute."""
+        best, shared = None, 0
+        for entry in self.entries.values():
+            same = sum(
+                1
+                for _ in itertools.takewhile(
+                    lambda p: p[0] == p[1], zip(entry.ids, ids, strict=False)
+                )
+            )
+            if same > shared:
+                best, shared = entry, same
+        return best, min(shared, len(ids) - 1)
+
+    def keep(self, entry: Prefix) -> None:
+        """Add an entry and drop the least recently used ones beyond the budget."""
+        self.entries[entry.ids] = entry
+        self.entries.move_to_end(entry.ids)
+        while len(self.entries) > 1 and sum(e.bytes for e in self.entries.values()) > self.budget:
+            self.entries.popitem(last=False)
+
+
+def _has_scores(entry: Prefix, top: int) -> bool:
+    return entry.scores is not None and (
+        entry.scores.top_ids.shape[1] >= top or len(entry.ids) == 1
+    )

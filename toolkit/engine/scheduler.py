@@ -1,0 +1,119 @@
+"""Which sequence sits in which row, and how large the batch must be. Host code: no arrays, no
+device."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable
+
+from toolkit.engine.job import Ticket
+
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Buckets of rows: a batch is padded to one of them, so that few programs serve every batch."""
+CHUNKS = (16, 32, 64, 128, 256, 512)
+"""Buckets of prompt tokens in one prefill call; a longer prompt takes several calls."""
+SLOTS = 256
+"""Cache slots of the smallest bucket; each further one doubles."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one engine may hold."""
+
+    max_rows: int = 64
+    """Sequences that run at one time; more wait."""
+    min_rows: int = 1
+    """Smallest bucket of rows; 2 in strict mode, since one row alone takes another CPU kernel."""
+    context: int = 2048
+    """Tokens of prompt and completion together."""
+    patience: int = 16
+    """Steps with at most half of the rows in use before the batch is made smaller."""
+
+
+class Scheduler:
+    """Waiting and running tickets, and the rows of the batch."""
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+        self.waiting: collections.deque[Ticket] = collections.deque()
+        self.rows: list[Ticket | None] = []
+        self._idle_steps = 0
+
+    @property
+    def running(self) -> list[Ticket]:
+        """Tickets that have a row, in row order."""
+        return [ticket for ticket in self.rows if ticket is not None]
+
+    def drop_finished(self) -> None:
+        """Free the rows of tickets that are over or cancelled; forget such tickets in the queue."""
+        for row, ticket in enumerate(self.rows):
+            if ticket is not None and (ticket.over or ticket.cancelled):
+                ticket.row = None
+                self.rows[row] = None
+        self.waiting = collections.deque(t for t in self.waiting if not t.cancelled)
+
+    def seat(self, ticket: Ticket) -> int:
+        """Give a ticket the first free row."""
+        row = self.rows.index(None)
+        self.rows[row] = ticket
+        ticket.row = row
+        return row
+
+    def wanted_rows(self, arriving: int) -> int:
+        """The bucket for all that run, arrive and wait; a smaller one than now only after some
+        patience."""
+        need = min(len(self.running) + arriving + len(self.waiting), self.limits.max_rows)
+        size = row_bucket(max(need, self.limits.min_rows))
+        if size >= len(self.rows):
+            self._idle_steps = 0
+            return size
+        return (
+            size if not self.running or self._idle_steps >= self.limits.patience else len(self.rows)
+        )
+
+    def note_steps(self, count: int) -> None:
+        """Remember that `count` decode steps ran with the present rows."""
+        half_empty = 2 * len(self.running) <= len(self.rows)
+        self._idle_steps = self._idle_steps + count if half_empty else 0
+
+    def wanted_slots(self, ahead: int) -> int:
+        """The bucket of slots that every running row fits in after `ahead` more steps."""
+        return slot_bucket(max((used(t, ahead) for t in self.running), default=0))
+
+    def rearrange(self, size: int) -> list[int]:
+        """Move the running tickets to the front of `size` rows; the old row of each new row."""
+        running = self.running
+        source = [ticket.row or 0 for ticket in running]
+        self.rows = [*running, *[None] * (size - len(running))]
+        for row, ticket in enumerate(running):
+            ticket.row = row
+        self._idle_steps = 0
+        return source + [0] * (size - len(running))
+
+
+def used(ticket: Ticket, ahead: int) -> int:
+    """Slots that a ticket's row may have filled after `ahead` more steps."""
+    return len(ticket.job.prompt) + min(ticket.dispatched + ahead, ticket.job.max_tokens)
+
+
+def row_bucket(need: int) -> int:
+    """Smallest bucket of rows that holds `need`."""
+    return _first(ROWS, need)
+
+
+def chunk_bucket(need: int) -> int:
+    """Smallest bucket of prompt tokens that holds `need`, or the largest there is."""
+    return _first(CHUNKS, min(need, CHUNKS[-1]))
+
+
+def slot_bucket(need: int) -> int:
+    """Smallest bucket of cache slots that holds `need`."""
+    size = SLOTS
+    while size < need:
+        size *= 2
+    return size
+
+
+def _first(sizes: Iterable[int], need: int) -> int:
+    return next(size for size in sizes if size >= need)

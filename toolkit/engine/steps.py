@@ -1,0 +1,271 @@
+"""The jitted functions and the state they pass on, nothing else.
+
+    prefill   one chunk of a prompt into a cache of its own     -> cache, its last token's logits
+    insert    a prompt's cache and logits into a row            -> state
+    first     the first token of rows that were just inserted   -> state, drawn
+    decode    K times: one token through the network, one drawn -> state, drawn[K]
+    resize    the same rows in another bucket of rows or slots  -> state
+
+Each takes the decoder as flat leaves. A state that goes in is donated: its memory becomes that of
+the state that comes out.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from toolkit.models.cache import KVCache
+from toolkit.models.config import ModelConfig
+from toolkit.models.decoder import Decoder
+from toolkit.sampling.guide import GuideTables, advance
+from toolkit.sampling.logprobs import score
+from toolkit.sampling.sample import Variant, sample
+from toolkit.sampling.transforms import History
+
+SCORE_ROWS = 32
+"""Positions whose logits exist at one time while a prompt is scored."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DecodeState:
+    """Everything that a decode step needs of the step before it, a row a sequence."""
+
+    cache: KVCache
+    logits: Float[Array, "B V"]
+    """Of rows that wait for their first token; the others' are stale."""
+    token: Int[Array, "B"]
+    """Drawn last, not yet in the cache."""
+    position: Int[Array, "B"]
+    """Tokens in the cache, which is the slot that `token` will take."""
+    history: History
+
+    @classmethod
+    def zeros(cls, config: ModelConfig, *, rows: int, slots: int, dtype: jnp.dtype) -> DecodeState:
+        """An empty batch."""
+        vocab = config.vocab_size
+        return cls(
+            cache=KVCache.zeros(config, rows=rows, slots=slots, dtype=dtype),
+            logits=jnp.zeros((rows, vocab), jnp.float32),
+            token=jnp.zeros((rows,), jnp.int32),
+            position=jnp.zeros((rows,), jnp.int32),
+            history=History(
+                step=jnp.zeros((rows,), jnp.int32),
+                counts=jnp.zeros((rows, vocab), jnp.int32),
+                prompted=jnp.zeros((rows, vocab), jnp.bool_),
+                node=jnp.zeros((rows,), jnp.int32),
+            ),
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Arrival:
+    """A sequence on its way into a row: where it goes, how long its prompt is, where its guide
+    starts."""
+
+    row: Int[Array | np.ndarray | np.integer, ""]
+    length: Int[Array | np.ndarray | np.integer, ""]
+    node: Int[Array | np.ndarray | np.integer, ""]
+    prompt: Int[Array | np.ndarray, "S"]
+    """The prompt's ids, padded with the vocabulary's size."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """The compiled functions of one decoder."""
+
+    config: ModelConfig
+    rebuild: Callable[[tuple], Decoder]
+    """From flat leaves to the module, while a function is traced."""
+    traces: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    """How often each function was traced: a second trace is a second program."""
+
+    @classmethod
+    def of(cls, decoder: Decoder) -> tuple[Steps, tuple]:
+        """Split a decoder into its functions and its leaves."""
+        graph, state = nnx.split(decoder)
+        leaves, structure = jax.tree.flatten(state)
+
+        def rebuild(leaves: tuple) -> Decoder:
+            return nnx.merge(graph, jax.tree.unflatten(structure, leaves))
+
+        return cls(config=decoder.config, rebuild=rebuild), tuple(leaves)
+
+    @functools.cached_property
+    def prefill(self):
+        """`(leaves, cache, tokens[1, T], start, last) -> (cache, logits[V])`; the cache is
+        donated."""
+
+        def run(leaves, cache, tokens, start, last):
+            self.traces["prefill"] += 1
+            decoder = self.rebuild(leaves)
+            hidden, cache = decoder(tokens, start[None], cache)
+            final = jax.lax.dynamic_slice_in_dim(hidden[0], last, 1)
+            return cache, decoder.logits(final)[0]
+
+        return jax.jit(run, donate_argnums=1)
+
+    @functools.cached_property
+    def prefill_scored(self):
+        """`prefill` that also scores each token's successor.
+
+        `(leaves, cache, tokens[1, T], start, last, targets[T], top) -> (cache, logits[V],
+        Scored[T])`. Logits exist for a few positions at a time. `top` is static.
+        """
+
+        def run(leaves, cache, tokens, start, last, targets, top):
+            self.traces["prefill_scored"] += 1
+            decoder = self.rebuild(leaves)
+            hidden, cache = decoder(tokens, start[None], cache)
+            rows = min(SCORE_ROWS, tokens.shape[1])
+            chunks = hidden[0].reshape(-1, rows, hidden.shape[-1])
+
+            def chunk(pair):
+                logits = decoder.logits(pair[0])
+                width = min(top, logits.shape[1])
+                return score(logits, pair[1], top_ids=jax.lax.top_k(logits, width)[1], details=True)
+
+            scored = jax.lax.map(chunk, (chunks, targets.reshape(-1, rows)))
+            scored = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), scored)
+            final = jax.lax.dynamic_slice_in_dim(hidden[0], last, 1)
+            return cache, decoder.logits(final)[0], scored
+
+        return jax.jit(run, donate_argnums=1, static_argnums=6)
+
+    @functools.cached_property
+    def insert(self):
+        """`(state, cache, logits[V], Arrival) -> state`; the state is donated, the cache is not."""
+
+        def run(state: DecodeState, cache: KVCache, logits, arrival: Arrival) -> DecodeState:
+            self.traces["insert"] += 1
+            heads, row = self.config.kv_heads, arrival.row
+
+            def put(old, new):
+                slots = min(old.shape[1], new.shape[1])
+                return jax.lax.dynamic_update_slice(old, new[:, :slots], (row * heads, 0, 0))
+
+            history = state.history
+            vocab = self.config.vocab_size
+            seen = jnp.zeros((vocab,), jnp.bool_).at[arrival.prompt].set(True, mode="drop")
+            return DecodeState(
+                cache=jax.tree.map(put, state.cache, cache),
+                logits=state.logits.at[row].set(logits),
+                token=state.token,
+                position=state.position.at[row].set(arrival.length),
+                history=History(
+                    step=history.step.at[row].set(0),
+                    counts=history.counts.at[row].set(0),
+                    prompted=history.prompted.at[row].set(seen),
+                    node=history.node.at[row].set(arrival.node),
+                ),
+            )
+
+        return jax.jit(run, donate_argnums=0)
+
+    @functools.cached_property
+    def first(self):
+        """`(state, rows, tables, pending[B], variant) -> (state, Drawn[1, B])`; the state is
+        donated."""
+
+        def run(state, rows, tables, pending: Bool[Array, "B"], variant: Variant):
+            self.traces["first"] += 1
+            drawn = sample(state.logits, rows, state.history, tables, variant)
+            state = accept(state, drawn.token, tables, pending)
+            return state, jax.tree.map(lambda x: x[None], drawn)
+
+        return jax.jit(run, donate_argnums=0, static_argnums=4)
+
+    @functools.cached_property
+    def decode(self):
+        """`(leaves, state, rows, tables, count, variant) -> (state, Drawn[count, B])`; donated."""
+
+        def run(leaves, state, rows, tables, count: int, variant: Variant):
+            self.traces["decode"] += 1
+            decoder = self.rebuild(leaves)
+
+            def step(state: DecodeState, _):
+                hidden, cache = decoder(state.token[:, None], state.position, state.cache)
+                logits = decoder.logits(hidden[:, 0])
+                drawn = sample(logits, rows, state.history, tables, variant)
+                state = dataclasses.replace(state, cache=cache, position=state.position + 1)
+                return accept(state, drawn.token, tables, None), drawn
+
+            if count == 1:
+                state, drawn = step(state, None)
+                return state, jax.tree.map(lambda x: x[None], drawn)
+            return jax.lax.scan(step, state, None, length=count)
+
+        return jax.jit(run, donate_argnums=1, static_argnums=(4, 5))
+
+    @functools.cached_property
+    def resize(self):
+        """`(state, source[B'], slots) -> state` with row i from row `source[i]`; `slots` is
+        static."""
+
+        def run(state: DecodeState, source: Int[Array, "B"], slots: int) -> DecodeState:
+            self.traces["resize"] += 1
+            heads = self.config.kv_heads
+            index = source[:, None] * heads + jnp.arange(heads, dtype=jnp.int32)[None, :]
+
+            def move(x):
+                return resized(x[index.reshape(-1)], slots)
+
+            return DecodeState(
+                cache=jax.tree.map(move, state.cache),
+                logits=state.logits[source],
+                token=state.token[source],
+                position=state.position[source],
+                history=jax.tree.map(lambda x: x[source], state.history),
+            )
+
+        return jax.jit(run, static_argnums=2)
+
+    @functools.cached_property
+    def stretch(self):
+        """`(cache, slots) -> cache`: a copy of one prompt's cache in another bucket of slots."""
+
+        def run(cache: KVCache, slots: int) -> KVCache:
+            self.traces["stretch"] += 1
+            return jax.tree.map(lambda x: resized(x, slots), cache)
+
+        return jax.jit(run, static_argnums=1)
+
+
+def accept(
+    state: DecodeState, token: Int[Array, "B"], tables: GuideTables, which: Bool[Array, "B"] | None
+) -> DecodeState:
+    """Make the drawn tokens the rows' last ones; `which` None means all rows."""
+    history = state.history
+    rows = jnp.arange(token.shape[0], dtype=jnp.int32)
+    one = jnp.ones_like(token) if which is None else which.astype(jnp.int32)
+    node = advance(tables, history.node, token)
+    if which is not None:
+        token = jnp.where(which, token, state.token)
+        node = jnp.where(which, node, history.node)
+    return dataclasses.replace(
+        state,
+        token=token,
+        history=History(
+            step=history.step + one,
+            counts=history.counts.at[rows, token].add(one),
+            prompted=history.prompted,
+            node=node,
+        ),
+    )
+
+
+def resized(x: Float[Array, "BH S K"], slots: int) -> Float[Array, "BH S2 K"]:
+    """Cut or pad the slots."""
+    if slots <= x.shape[1]:
+        return x[:, :slots]
+    return jnp.pad(x, ((0, 0), (0, slots - x.shape[1]), (0, 0)))

@@ -1,0 +1,97 @@
+"""The key/value cache: slot number = position, written in place."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from toolkit.models.config import ModelConfig
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LayerCache:
+    """Keys and values of one layer: `[B * H_kv, S, K]` each, the heads of a row side by side.
+
+    Rows and heads share an axis because both are batch axes of attention's two products. Kept
+    apart, a batch of one row makes XLA on CPU copy the whole cache for every layer.
+    """
+
+    keys: Float[Array, "BH S K"]
+    values: Float[Array, "BH S K"]
+
+    def write(
+        self, start: Int[Array, "B"], k: Float[Array, "B H T K"], v: Float[Array, "B H T K"]
+    ) -> LayerCache:
+        """Put T new tokens of row b into slots `start[b] ..`. A start beyond S - T is moved back to
+        it.
+
+        One small update a row, not a scatter: each is done in place in the donated buffer.
+        """
+        keys, values, heads = self.keys, self.values, k.shape[1]
+        for row in range(k.shape[0]):
+            at = (row * heads, start[row], 0)
+            keys = jax.lax.dynamic_update_slice(keys, k[row], at)
+            values = jax.lax.dynamic_update_slice(values, v[row], at)
+        return LayerCache(keys=keys, values=values)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class KVCache:
+    """All layers' keys and values."""
+
+    layers: tuple[LayerCache, ...]
+
+    @classmethod
+    def zeros(cls, config: ModelConfig, *, rows: int, slots: int, dtype: jnp.dtype) -> KVCache:
+        """An empty cache for `rows` sequences of up to `slots` tokens."""
+        shape = (rows * config.kv_heads, slots, config.head_width)
+        return cls(
+            layers=tuple(
+                LayerCache(keys=jnp.zeros(shape, dtype), values=jnp.zeros(shape, dtype))
+                for _ in range(config.layers)
+            )
+        )
+
+
+def attend(
+    q: Float[Array, "B N T K"], layer: LayerCache, start: Int[Array, "B"]
+) -> Float[Array, "B N T K"]:
+    """Causal attention of T queries over the cache: `[B, H, T, K]` -> `[B, H, T, K]`.
+
+    Query t of row b sees slots 0 .. start[b] + t. Scores and softmax are float32.
+    """
+    batch, heads, length, width = q.shape
+    both, slots = layer.keys.shape[:2]
+    precision = exact(q.dtype)
+    grouped = q.reshape(both, batch * heads // both * length, width)
+    scores = jax.lax.dot_general(
+        grouped,
+        layer.keys,
+        (((2,), (2,)), ((0,), (0,))),
+        precision=precision,
+        preferred_element_type=jnp.float32,
+    )
+    scores = scores.reshape(batch, heads, length, slots) * width**-0.5
+    last = start[:, None] + jnp.arange(length, dtype=jnp.int32)[None, :]
+    visible = jnp.arange(slots, dtype=jnp.int32)[None, None, :] <= last[:, :, None]
+    scores = jnp.where(visible[:, None, :, :], scores, -jnp.inf)
+    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    mixed = jax.lax.dot_general(
+        weights.astype(layer.values.dtype).reshape(both, -1, slots),
+        layer.values,
+        (((2,), (1,)), ((0,), (0,))),
+        precision=precision,
+        preferred_element_type=jnp.float32,
+    )
+    return (mixed.reshape(batch, heads, length, width) / total).astype(q.dtype)
+
+
+def exact(dtype: jnp.dtype) -> jax.lax.Precision | None:
+    """The precision of a product: float32 stays float32 (a GPU would round it to 10 bits)."""
+    return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None

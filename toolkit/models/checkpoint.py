@@ -1,0 +1,185 @@
+"""A checkpoint folder in Hugging Face's form -> a decoder with its weights.
+
+The folder holds config.json and model.safetensors, or its shards and model.safetensors.index.json.
+Each leaf of the decoder is filled from the mapped file straight into memory of its own: nothing
+refers to the file afterwards, so it may be overwritten or deleted while the model runs. The memory
+begins at a multiple of 64 bytes, which lets JAX adopt it on CPU without a second copy.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from toolkit.errors import CheckpointError, UnsupportedModel
+from toolkit.models.config import ModelConfig
+from toolkit.models.decoder import Decoder
+from toolkit.models.families import read_config, weight_parts
+from toolkit.models.jsonfile import read_json
+from toolkit.models.safetensors import read_safetensors
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+_COMPUTED = re.compile(r"\.rotary_emb\.inv_freq$")
+"""Buffers that old checkpoints carry and that follow from the configuration."""
+
+_SHOWN = 5
+
+
+def load(folder: Path | str, *, dtype: Any = jnp.float32) -> Decoder:
+    """The decoder of a folder, with its weights as `dtype`.
+
+    Raises CheckpointError for files that are missing, damaged or do not fit the configuration,
+    UnsupportedModel for what is not handled.
+    """
+    folder = Path(folder)
+    config = load_config(folder)
+    leaves = read_weights(folder, config, dtype)
+    return assemble(config, leaves, dtype=dtype)
+
+
+def load_config(folder: Path | str) -> ModelConfig:
+    """The configuration of a folder. Raises CheckpointError, UnsupportedModel."""
+    return read_config(read_json(Path(folder) / "config.json"))
+
+
+def assemble(config: ModelConfig, leaves: Mapping[str, jax.Array], *, dtype: Any) -> Decoder:
+    """A decoder whose leaf at each path is the array given, without making random weights first."""
+    abstract = nnx.eval_shape(lambda: Decoder(config, rngs=_SameKey(), dtype=jnp.dtype(dtype)))
+    graph, state = nnx.split(abstract)
+    flat = [
+        (path, variable.replace(leaves[".".join(map(str, path))]))
+        for path, variable in nnx.to_flat_state(state)
+    ]
+    return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+class _SameKey(nnx.Rngs):
+    """One key for every draw: nothing is drawn, and the counter of nnx.Rngs would cost 0.2 s."""
+
+    def __init__(self) -> None: ...
+
+    def params(self) -> jax.Array:
+        return jax.random.key(0)
+
+
+def read_weights(folder: Path | str, config: ModelConfig, dtype: Any) -> dict[str, jax.Array]:
+    """Leaf path, such as `blocks.0.qkv.kernel`, -> array of `dtype`, every tensor accounted for.
+
+    Raises CheckpointError listing all tensors that are missing, surplus or of another shape.
+    """
+    tensors, parts = read_tensors(Path(folder)), weight_parts(config)
+    tensors = {name: t for name, t in tensors.items() if not _COMPUTED.search(name)}
+    if config.tied_head:
+        _drop_tied_copy(tensors, parts["embedding"][0].name, folder)
+    check_tensors(
+        {part.name: part.shape for group in parts.values() for part in group},
+        {name: t.shape for name, t in tensors.items()},
+        folder,
+    )
+    return {
+        leaf: jax.device_put(_join([tensors[part.name] for part in group], jnp.dtype(dtype)))
+        for leaf, group in parts.items()
+    }
+
+
+def _join(parts: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
+    """Stack along the first axis, as `dtype`, in aligned memory that nobody else can write."""
+    shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    joined = raw[start : start + size].view(dtype).reshape(shape)
+    at = 0
+    for part in parts:
+        joined[at : at + len(part)] = part
+        at += len(part)
+    joined.flags.writeable = False
+    return joined
+
+
+def read_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """Every tensor of a folder by its Hugging Face name, as views of the mapped files."""
+    if (folder / WEIGHTS).is_file():
+        return read_safetensors(folder / WEIGHTS)
+    if (folder / INDEX).is_file():
+        return _read_shards(folder)
+    if old := sorted(path.name for path in folder.glob("*.bin")):
+        raise UnsupportedModel(
+            f"{folder} holds {_some(old)} and no {WEIGHTS}. `.bin` files are pickles, which can "
+            "run any code, and are not read. Convert them where PyTorch is installed: transformers."
+            f"AutoModelForCausalLM.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})."
+        )
+    raise CheckpointError(
+        f"{folder} has neither {WEIGHTS} nor {INDEX}. Give the folder of a complete checkpoint."
+    )
+
+
+def _read_shards(folder: Path) -> dict[str, np.ndarray]:
+    places = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(p, str) for p in places.values()):
+        raise CheckpointError(f"{folder / INDEX} has no usable `weight_map`. Fetch it again.")
+    shards = sorted(set(places.values()))
+    if outside := [shard for shard in shards if Path(shard).name != shard]:
+        raise CheckpointError(f"{folder / INDEX} points out of its folder: {_some(outside)}.")
+    if absent := [shard for shard in shards if not (folder / shard).is_file()]:
+        raise CheckpointError(
+            f"{folder} lacks {len(absent)} of {len(shards)} shards: {_some(absent)}. "
+            "Fetch them again."
+        )
+    found = {shard: read_safetensors(folder / shard) for shard in shards}
+    if wrong := [name for name, shard in places.items() if name not in found[shard]]:
+        raise CheckpointError(
+            f"The shards in {folder} lack tensors that {INDEX} promises: {_some(wrong)}. "
+            "Fetch them again."
+        )
+    return {name: t for tensors in found.values() for name, t in tensors.items()}
+
+
+def _drop_tied_copy(tensors: dict[str, np.ndarray], embedding: str, folder: Path | str) -> None:
+    """Some checkpoints store a tied head too: leave it out if it is the embedding, else refuse."""
+    head = tensors.pop("lm_head.weight", None)
+    if head is None or embedding not in tensors or np.array_equal(head, tensors[embedding]):
+        return
+    raise CheckpointError(
+        f"config.json in {folder} ties the head to the embedding, and `lm_head.weight` differs "
+        f"from `{embedding}`. Set `tie_word_embeddings` to false if the separate head is meant."
+    )
+
+
+def check_tensors(
+    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], source: Path | str
+) -> None:
+    """Raise CheckpointError if anything in `found` is missing, surplus or misshaped, listing it."""
+    both = wanted.keys() & found.keys()
+    misshaped = [
+        f"{name} is {list(found[name])}, not {list(wanted[name])}"
+        for name in sorted(both)
+        if tuple(found[name]) != tuple(wanted[name])
+    ]
+    problems = {
+        "missing": sorted(wanted.keys() - both),
+        "surplus": sorted(found.keys() - both),
+        "misshaped": misshaped,
+    }
+    lines = [f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names]
+    if lines:
+        raise CheckpointError(
+            f"The tensors in {source} do not fit its configuration. {'; '.join(lines)}. "
+            "Take configuration and weights from the same model."
+        )
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,68 @@
+"""What is reported about a token. A logprob is the model's own: before bias, penalties,
+temperature.
+
+What the sampler really drew from has another name, `sampling_logprob`. All values are natural
+logarithms, all ranks start at 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """The model's own view of one token a row, and of its alternatives."""
+
+    logprob: Float[Array, "*B"]
+    rank: Int[Array, "*B"]
+    """1 + tokens with a larger logit, + equal ones with a lower id. 0 when not asked for."""
+    entropy: Float[Array, "*B"]
+    """Of the model's distribution, in nats. 0 when not asked for."""
+    top_ids: Int[Array, "*B A"]
+    top_logprobs: Float[Array, "*B A"]
+
+
+def score(
+    logits: Float[Array, "B V"],
+    token: Int[Array, "B"],
+    *,
+    top_ids: Int[Array, "B A"],
+    details: bool,
+) -> Scored:
+    """Logprob, rank, entropy and alternatives: `[B, V]`, `[B]`, `[B, A]` -> `[B]` and `[B, A]`.
+
+    No `[B, V]` log-softmax is built: a logprob is the logit less the log of the summed
+    exponentials.
+    """
+    peak = jnp.max(logits, axis=-1, keepdims=True)
+    mass = jnp.exp(logits - peak)
+    total = jnp.sum(mass, axis=-1, keepdims=True)
+    norm = peak + jnp.log(total)
+    own = jnp.take_along_axis(logits, token[:, None], axis=1)
+    rank = jnp.zeros(token.shape, jnp.int32)
+    entropy = jnp.zeros(token.shape, jnp.float32)
+    if details:
+        rank = rank_of(logits, token)
+        weighted = jnp.where(mass > 0, mass * (logits - peak), 0.0)
+        entropy = jnp.log(total)[:, 0] - jnp.sum(weighted, axis=-1) / total[:, 0]
+    return Scored(
+        logprob=(own - norm)[:, 0],
+        rank=rank,
+        entropy=entropy,
+        top_ids=top_ids,
+        top_logprobs=jnp.take_along_axis(logits, top_ids, axis=1) - norm,
+    )
+
+
+def rank_of(logits: Float[Array, "B V"], token: Int[Array, "B"]) -> Int[Array, "B"]:
+    """Place of a token among all, 1 for the most probable: `[B, V]`, `[B]` -> `[B]`."""
+    own = jnp.take_along_axis(logits, token[:, None], axis=1)
+    ids = jnp.arange(logits.shape[1], dtype=jnp.int32)[None, :]
+    before = (logits > own) | ((logits == own) & (ids < token[:, None]))
+    return 1 + jnp.sum(before.astype(jnp.int32), axis=-1)

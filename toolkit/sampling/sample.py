@@ -1,0 +1,191 @@
+"""One sampling step: logits of a batch in, a token a row and what is known about it out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from toolkit.sampling.draw import draw, uniforms
+from toolkit.sampling.guide import GuideTables
+from toolkit.sampling.logprobs import Scored, score
+from toolkit.sampling.params import Rows
+from toolkit.sampling.transforms import PIPELINE, History, Stage
+
+TOP = 20
+"""Alternatives that every program can report; more make another program."""
+DROPPED_BY: tuple[str | None, ...] = (None, *(stage.name for stage in PIPELINE))
+"""What the numbers in `Drawn.dropped` mean."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Which work a compiled step contains.
+
+    A guarded step contains all of it and skips at run time what no row asks for: one program for
+    every mix of requests (CPU). On a GPU a run-time choice stalls the device, so there a step holds
+    what its batch needs and nothing is guarded.
+    """
+
+    stages: frozenset[str] = frozenset(stage.name for stage in PIPELINE)
+    top: int = TOP
+    details: bool = True
+    guarded: bool = True
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """A drawn token of each row and what is known about it. Fields not asked for are 0."""
+
+    token: Int[Array, "*B"]
+    scored: Scored
+    """The model's own view: before bias, penalties, temperature and truncation."""
+    sampling_logprob: Float[Array, "*B"]
+    """Under the distribution that the token was drawn from."""
+    sampling_entropy: Float[Array, "*B"]
+    support: Int[Array, "*B"]
+    """Tokens that could have been drawn."""
+    kept_mass: Float[Array, "*B"]
+    """The model's own mass of those tokens."""
+    bias: Float[Array, "*B"]
+    """What `logit_bias` added to the token's logit."""
+    penalty: Float[Array, "*B"]
+    """What the penalties added to it (negative: took away)."""
+    top_sampling_logprobs: Float[Array, "*B A"]
+    dropped: Int[Array, "*B A"]
+    """What dropped an alternative, an index of `DROPPED_BY`."""
+
+
+def sample(
+    logits: Float[Array, "B V"],
+    rows: Rows,
+    history: History,
+    tables: GuideTables,
+    variant: Variant,
+) -> Drawn:
+    """Draw a token for each row: `[B, V]` float32 -> `Drawn` of `[B]` and `[B, A]`."""
+    guard = _Guard(variant)
+    width = min(variant.top, logits.shape[1])
+    top_ids = guard.when(
+        jnp.any(rows.top > 0),
+        lambda: jax.lax.top_k(logits, width)[1],
+        lambda: jnp.zeros((logits.shape[0], width), jnp.int32),
+    )
+    run = _Run(guard, rows, history, tables, top_ids)
+    dropped = jnp.zeros(top_ids.shape, jnp.int32)
+    biased, dropped = run.stages(PIPELINE[:1], logits, dropped)
+    edited, dropped = run.stages(PIPELINE[1:2], biased, dropped)
+    legal, dropped = run.stages(PIPELINE[2:4], edited, dropped)
+    final, dropped = run.stages(
+        PIPELINE[5:], PIPELINE[4].apply(legal, rows, history, tables), dropped
+    )
+    top_ids, dropped = guard.when(
+        jnp.any(rows.processed & (rows.top > 0)),
+        lambda: run.processed(final, dropped),
+        lambda: (top_ids, dropped),
+    )
+    token, total = draw(final, uniforms(rows.seed, rows.choice, history.step))
+
+    def scores(details: bool) -> Callable[[], tuple]:
+        def compute():
+            own = score(logits, token, top_ids=top_ids, details=details)
+            return own, _spread(logits, final, total) if details else _no_spread(token)
+
+        return compute
+
+    own, spread = guard.when(
+        jnp.any(rows.details) if variant.details else None, scores(True), scores(False)
+    )
+    return Drawn(
+        token=token,
+        scored=own,
+        sampling_logprob=_at(final, token) - total,
+        sampling_entropy=spread[0],
+        support=spread[1],
+        kept_mass=spread[2],
+        bias=_at(biased, token) - _at(logits, token),
+        penalty=_at(edited, token) - _at(biased, token),
+        top_sampling_logprobs=jnp.take_along_axis(final, top_ids, axis=1) - total[:, None],
+        dropped=dropped,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Guard:
+    """Does a piece of work always, never or when a run-time condition says so."""
+
+    variant: Variant
+
+    def when(self, needed: Any, work: Callable, otherwise: Callable) -> Any:
+        if needed is None:
+            return otherwise()
+        if not self.variant.guarded:
+            return work()
+        return jax.lax.cond(needed, work, otherwise)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """Runs stages of the pipeline and notes which of them dropped an alternative."""
+
+    guard: _Guard
+    rows: Rows
+    history: History
+    tables: GuideTables
+    top_ids: Int[Array, "B A"]
+
+    def stages(self, stages: Sequence[Stage], x: Float[Array, "B V"], dropped: Int[Array, "B A"]):
+        """Apply the stages that the program contains and a row asks for, all skipped at once if
+        none."""
+        kept = [stage for stage in stages if stage.name in self.guard.variant.stages]
+        needs = [jnp.any(stage.active(self.rows, self.history)) for stage in kept]
+
+        def apply():
+            y, marks = x, dropped
+            for stage, needed in zip(kept, needs, strict=True):
+                y = self.guard.when(
+                    needed,
+                    lambda y=y, stage=stage: stage.apply(y, self.rows, self.history, self.tables),
+                    lambda y=y: y,
+                )
+                gone = (jnp.take_along_axis(y, self.top_ids, axis=1) == -jnp.inf) & (marks == 0)
+                marks = jnp.where(gone, DROPPED_BY.index(stage.name), marks)
+            return y, marks
+
+        if not kept:
+            return x, dropped
+        return self.guard.when(jnp.any(jnp.stack(needs)), apply, lambda: (x, dropped))
+
+    def processed(self, final: Float[Array, "B V"], dropped: Int[Array, "B A"]):
+        """Alternatives by the final distribution, in the rows that ask for it; nothing dropped
+        those."""
+        instead = self.rows.processed[:, None]
+        ids = jax.lax.top_k(final, self.top_ids.shape[1])[1]
+        return jnp.where(instead, ids, self.top_ids), jnp.where(instead, 0, dropped)
+
+
+def _spread(logits, final, total):
+    """Entropy, support and kept mass of the sampling distribution."""
+    alive = final > -jnp.inf
+    mass = jnp.where(alive, jnp.exp(final - total[:, None]), 0.0)
+    surprisal = jnp.where(mass > 0, total[:, None] - final, 0.0)
+    own = jax.nn.softmax(logits, axis=-1)
+    return (
+        jnp.sum(mass * surprisal, axis=-1),
+        jnp.sum(alive.astype(jnp.int32), axis=-1),
+        jnp.sum(jnp.where(alive, own, 0.0), axis=-1),
+    )
+
+
+def _no_spread(token):
+    zeros = jnp.zeros(token.shape, jnp.float32)
+    return zeros, jnp.zeros(token.shape, jnp.int32), zeros
+
+
+def _at(x: Float[Array, "B V"], token: Int[Array, "B"]) -> Float[Array, "B"]:
+    return jnp.take_along_axis(x, token[:, None], axis=1)[:, 0]
