@@ -118,6 +118,10 @@ class Engine:
         with self._wake:
             self._wake.notify()
 
+    def forget_prompts(self) -> None:
+        """Empty the store of prompts, as if none had been computed before. Call it while idle."""
+        self._prefixes.entries.clear()
+
     def close(self) -> None:
         """End all jobs with EngineClosed and give the memory back. May be called twice."""
         with self._wake:

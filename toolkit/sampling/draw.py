@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
-BLOCK = 256
-"""Ids in a block. Part of what a seed means: another size would draw other tokens."""
+from toolkit.sampling.sums import BLOCK, block_sums, in_blocks
 
 
 def uniforms(
@@ -42,24 +41,24 @@ def draw(
     cumulative mass exceeds `uniform[:, 0]` times the total, the token the first within it whose
     cumulative mass exceeds `uniform[:, 1]` times the block's. Dropped tokens are never drawn.
     """
-    rows, vocab = logits.shape
-    short = -vocab % BLOCK
-    if short:
-        logits = jnp.pad(logits, ((0, 0), (0, short)), constant_values=-jnp.inf)
-    blocks = logits.reshape(rows, -1, BLOCK)
-    held = jnp.sum(jnp.exp(blocks), axis=-1)
+    blocks = in_blocks(logits, -jnp.inf)
+    held = block_sums(jnp.exp(blocks))
     block = _invert(held, uniform[:, 0])
     inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
     token = block * BLOCK + _invert(jnp.exp(inside), uniform[:, 1])
-    return token, jnp.log(jnp.sum(held, axis=-1))
+    return token, jnp.log(jnp.cumsum(held, axis=-1)[:, -1])
 
 
 def _invert(mass: Float[Array, "B N"], uniform: Float[Array, "B"]) -> Int[Array, "B"]:
-    """First index whose cumulative mass exceeds `uniform` times the whole; never one without
-    mass."""
+    """First index with mass whose cumulative mass exceeds `uniform` times the whole.
+
+    A cumulative sum in parallel may fall by a rounding, so `mass` is asked too: where it is 0
+    nothing is drawn. The last index with mass if rounding lets none exceed the target.
+    """
     cumulative = jnp.cumsum(mass, axis=-1)
     target = uniform[:, None] * cumulative[:, -1:]
-    first = jnp.sum((cumulative <= target).astype(jnp.int32), axis=-1)
     index = jnp.arange(mass.shape[1], dtype=jnp.int32)[None, :]
-    last = jnp.max(jnp.where(mass > 0, index, 0), axis=-1)
+    held = mass > 0
+    first = jnp.min(jnp.where(held & (cumulative > target), index, mass.shape[1]), axis=-1)
+    last = jnp.max(jnp.where(held, index, 0), axis=-1)
     return jnp.minimum(first, last)

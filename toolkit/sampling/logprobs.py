@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from toolkit.sampling.sums import total
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -37,26 +39,27 @@ def score(
 ) -> Scored:
     """Logprob, rank, entropy and alternatives: `[B, V]`, `[B]`, `[B, A]` -> `[B]` and `[B, A]`.
 
-    No `[B, V]` log-softmax is built: a logprob is the logit less the log of the summed
-    exponentials.
+    No `[B, V]` log-softmax is built: a logprob is the logit's distance from the largest, less the
+    log of the summed exponentials. The distance comes first: it is exact where the largest logit is
+    large.
     """
     peak = jnp.max(logits, axis=-1, keepdims=True)
     mass = jnp.exp(logits - peak)
-    total = jnp.sum(mass, axis=-1, keepdims=True)
-    norm = peak + jnp.log(total)
+    whole = total(mass)[:, None]
+    norm = jnp.log(whole)
     own = jnp.take_along_axis(logits, token[:, None], axis=1)
     rank = jnp.zeros(token.shape, jnp.int32)
     entropy = jnp.zeros(token.shape, jnp.float32)
     if details:
         rank = rank_of(logits, token)
         weighted = jnp.where(mass > 0, mass * (logits - peak), 0.0)
-        entropy = jnp.log(total)[:, 0] - jnp.sum(weighted, axis=-1) / total[:, 0]
+        entropy = (norm - total(weighted)[:, None] / whole)[:, 0]
     return Scored(
-        logprob=(own - norm)[:, 0],
+        logprob=(own - peak - norm)[:, 0],
         rank=rank,
         entropy=entropy,
         top_ids=top_ids,
-        top_logprobs=jnp.take_along_axis(logits, top_ids, axis=1) - norm,
+        top_logprobs=jnp.take_along_axis(logits, top_ids, axis=1) - peak - norm,
     )
 
 

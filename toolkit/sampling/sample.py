@@ -14,7 +14,8 @@ from toolkit.sampling.draw import draw, uniforms
 from toolkit.sampling.guide import GuideTables
 from toolkit.sampling.logprobs import Scored, score
 from toolkit.sampling.params import Rows
-from toolkit.sampling.transforms import PIPELINE, History, Stage
+from toolkit.sampling.sums import total
+from toolkit.sampling.transforms import PIPELINE, History, Stage, bias_of
 
 TOP = 20
 """Alternatives that every program can report; more make another program."""
@@ -55,10 +56,11 @@ class Drawn:
     bias: Float[Array, "*B"]
     """What `logit_bias` added to the token's logit."""
     penalty: Float[Array, "*B"]
-    """What the penalties added to it (negative: took away)."""
+    """What the penalties took off it; negative where they reward."""
     top_sampling_logprobs: Float[Array, "*B A"]
     dropped: Int[Array, "*B A"]
-    """What dropped an alternative, an index of `DROPPED_BY`."""
+    """What dropped an alternative, an index of `DROPPED_BY`; 0 also where the model itself rules it
+    out."""
 
 
 def sample(
@@ -81,20 +83,20 @@ def sample(
     biased, dropped = run.stages(PIPELINE[:1], logits, dropped)
     edited, dropped = run.stages(PIPELINE[1:2], biased, dropped)
     legal, dropped = run.stages(PIPELINE[2:4], edited, dropped)
-    final, dropped = run.stages(
-        PIPELINE[5:], PIPELINE[4].apply(legal, rows, history, tables), dropped
-    )
+    tempered = PIPELINE[4].apply(legal, rows, history, tables)
+    dropped = run.marked(dropped, legal, tempered, PIPELINE[4].name)
+    final, dropped = run.stages(PIPELINE[5:], tempered, dropped)
     top_ids, dropped = guard.when(
         jnp.any(rows.processed & (rows.top > 0)),
         lambda: run.processed(final, dropped),
         lambda: (top_ids, dropped),
     )
-    token, total = draw(final, uniforms(rows.seed, rows.choice, history.step))
+    token, whole = draw(final, uniforms(rows.seed, rows.choice, history.step))
 
     def scores(details: bool) -> Callable[[], tuple]:
         def compute():
             own = score(logits, token, top_ids=top_ids, details=details)
-            return own, _spread(logits, final, total) if details else _no_spread(token)
+            return own, _spread(logits, final, whole) if details else _no_spread(token)
 
         return compute
 
@@ -104,13 +106,13 @@ def sample(
     return Drawn(
         token=token,
         scored=own,
-        sampling_logprob=_at(final, token) - total,
+        sampling_logprob=_at(final, token) - whole,
         sampling_entropy=spread[0],
         support=spread[1],
         kept_mass=spread[2],
-        bias=_at(biased, token) - _at(logits, token),
-        penalty=_at(edited, token) - _at(biased, token),
-        top_sampling_logprobs=jnp.take_along_axis(final, top_ids, axis=1) - total[:, None],
+        bias=bias_of(rows, token),
+        penalty=_taken(_at(biased, token), _at(edited, token)),
+        top_sampling_logprobs=jnp.take_along_axis(final, top_ids, axis=1) - whole[:, None],
         dropped=dropped,
     )
 
@@ -148,18 +150,23 @@ class _Run:
         def apply():
             y, marks = x, dropped
             for stage, needed in zip(kept, needs, strict=True):
+                before = y
                 y = self.guard.when(
                     needed,
                     lambda y=y, stage=stage: stage.apply(y, self.rows, self.history, self.tables),
                     lambda y=y: y,
                 )
-                gone = (jnp.take_along_axis(y, self.top_ids, axis=1) == -jnp.inf) & (marks == 0)
-                marks = jnp.where(gone, DROPPED_BY.index(stage.name), marks)
+                marks = self.marked(marks, before, y, stage.name)
             return y, marks
 
         if not kept:
             return x, dropped
         return self.guard.when(jnp.any(jnp.stack(needs)), apply, lambda: (x, dropped))
+
+    def marked(self, marks: Int[Array, "B A"], before, after, name: str) -> Int[Array, "B A"]:
+        """Note the alternatives that this stage dropped: above -inf before it and -inf after."""
+        was, now = (jnp.take_along_axis(x, self.top_ids, axis=1) for x in (before, after))
+        return jnp.where((was > -jnp.inf) & (now == -jnp.inf), DROPPED_BY.index(name), marks)
 
     def processed(self, final: Float[Array, "B V"], dropped: Int[Array, "B A"]):
         """Alternatives by the final distribution, in the rows that ask for it; nothing dropped
@@ -169,22 +176,27 @@ class _Run:
         return jnp.where(instead, ids, self.top_ids), jnp.where(instead, 0, dropped)
 
 
-def _spread(logits, final, total):
-    """Entropy, support and kept mass of the sampling distribution."""
+def _spread(logits, final, whole):
+    """Entropy, support and kept mass of the sampling distribution; `whole` is its log mass."""
     alive = final > -jnp.inf
-    mass = jnp.where(alive, jnp.exp(final - total[:, None]), 0.0)
-    surprisal = jnp.where(mass > 0, total[:, None] - final, 0.0)
-    own = jax.nn.softmax(logits, axis=-1)
+    mass = jnp.where(alive, jnp.exp(final - whole[:, None]), 0.0)
+    surprisal = jnp.where(mass > 0, whole[:, None] - final, 0.0)
+    own = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
     return (
-        jnp.sum(mass * surprisal, axis=-1),
+        total(mass * surprisal),
         jnp.sum(alive.astype(jnp.int32), axis=-1),
-        jnp.sum(jnp.where(alive, own, 0.0), axis=-1),
+        total(jnp.where(alive, own, 0.0)) / total(own),
     )
 
 
 def _no_spread(token):
     zeros = jnp.zeros(token.shape, jnp.float32)
     return zeros, jnp.zeros(token.shape, jnp.int32), zeros
+
+
+def _taken(before: Float[Array, "B"], after: Float[Array, "B"]) -> Float[Array, "B"]:
+    """How much less; 0 where there was nothing to take from."""
+    return jnp.where(before > -jnp.inf, before - after, 0.0)
 
 
 def _at(x: Float[Array, "B V"], token: Int[Array, "B"]) -> Float[Array, "B"]:

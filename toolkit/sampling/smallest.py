@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from toolkit.sampling.sums import total
+
 CANDIDATES = 128
 """Tokens looked at before the bisection; a selection of more costs more than it saves."""
 ROUNDING = 1e-6
@@ -56,7 +58,7 @@ def _by_bisection(keys, mass, goal):
     high = jnp.max(order, axis=1)
 
     def reaches(threshold):
-        return jnp.sum(jnp.where(order >= threshold[:, None], mass, 0.0), axis=1) >= goal
+        return total(jnp.where(order >= threshold[:, None], mass, 0.0)) >= goal
 
     def halve(_, ends):
         low, high = ends
@@ -67,14 +69,14 @@ def _by_bisection(keys, mass, goal):
     # Invariant: `low` reaches the goal or is the least key of all, `high + 1` does not reach it.
     threshold, _ = jax.lax.fori_loop(0, 32, halve, (low, high))
     equal = order == threshold[:, None]
-    above = jnp.sum(jnp.where(order > threshold[:, None], mass, 0.0), axis=1)
+    above = total(jnp.where(order > threshold[:, None], mass, 0.0))
     ids = jnp.arange(keys.shape[1], dtype=jnp.int32)[None, :]
 
     def halve_ids(_, ends):
         first, last = ends
         middle = (first + last) // 2
         within = equal & (ids <= middle[:, None])
-        ok = above + jnp.sum(jnp.where(within, mass, 0.0), axis=1) >= goal
+        ok = above + total(jnp.where(within, mass, 0.0)) >= goal
         return jnp.where(ok, first, middle + 1), jnp.where(ok, middle, last)
 
     start = jnp.zeros_like(threshold), jnp.full_like(threshold, keys.shape[1] - 1)
@@ -93,5 +95,5 @@ def _choose(first: Bool[Array, "B"], a, b):
 
 def ordered_bits(x: Float[Array, "B V"]) -> Int[Array, "B V"]:
     """Integers in the order of the floats: `[B, V]` float32 -> int32. -0.0 counts as 0.0."""
-    bits = jax.lax.bitcast_convert_type(x + 0.0, jnp.int32)
+    bits = jax.lax.bitcast_convert_type(jnp.where(x == 0, 0.0, x), jnp.int32)
     return jnp.where(bits < 0, bits ^ jnp.int32(0x7FFF_FFFF), bits)

@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 from toolkit.sampling.guide import GuideTables, allowed
 from toolkit.sampling.params import Rows
 from toolkit.sampling.smallest import smallest_set
+from toolkit.sampling.sums import total
 
 
 @jax.tree_util.register_dataclass
@@ -43,6 +44,11 @@ def logit_bias(logits: Float[Array, "B V"], rows: Rows) -> Float[Array, "B V"]:
     infinity."""
     ids = jnp.where(rows.bias_ids < 0, logits.shape[1], rows.bias_ids)
     return logits.at[_row_index(ids), ids].add(rows.bias_values, mode="drop")
+
+
+def bias_of(rows: Rows, token: Int[Array, "B"]) -> Float[Array, "B"]:
+    """The bias of one token a row, 0 where it has none: `[B]` -> `[B]`."""
+    return jnp.sum(jnp.where(rows.bias_ids == token[:, None], rows.bias_values, 0.0), axis=-1)
 
 
 def penalties(logits: Float[Array, "B V"], rows: Rows, history: History) -> Float[Array, "B V"]:
@@ -75,10 +81,15 @@ def guide(
 
 
 def min_tokens(logits: Float[Array, "B V"], rows: Rows, history: History) -> Float[Array, "B V"]:
-    """Hold stop ids back while a row has fewer tokens than its minimum."""
+    """Hold stop ids back while a row has fewer tokens than its minimum.
+
+    Where nothing else can be drawn (the guide or the model leaves stop ids only), they are not held
+    back: an early end is better than a token that is ruled out.
+    """
     early = (history.step < rows.min_tokens)[:, None] & (rows.stop_ids >= 0)
     ids = jnp.where(early, rows.stop_ids, logits.shape[1])
-    return logits.at[_row_index(ids), ids].set(-jnp.inf, mode="drop")
+    held = logits.at[_row_index(ids), ids].set(-jnp.inf, mode="drop")
+    return jnp.where(jnp.max(held, axis=-1, keepdims=True) == -jnp.inf, logits, held)
 
 
 def temperature(logits: Float[Array, "B V"], rows: Rows) -> Float[Array, "B V"]:
@@ -124,7 +135,7 @@ def typical_p(logits: Float[Array, "B V"], rows: Rows) -> Float[Array, "B V"]:
     p."""
     mass = probabilities(logits)
     surprisal = jnp.where(mass > 0, -jnp.log(mass), jnp.inf)
-    entropy = jnp.sum(jnp.where(mass > 0, mass * surprisal, 0.0), axis=-1, keepdims=True)
+    entropy = total(jnp.where(mass > 0, mass * surprisal, 0.0))[:, None]
     mask = smallest_set(-jnp.abs(surprisal - entropy), mass, rows.typical_p)
     return jnp.where(mask | (rows.typical_p[:, None] >= 1), logits, -jnp.inf)
 
@@ -132,7 +143,7 @@ def typical_p(logits: Float[Array, "B V"], rows: Rows) -> Float[Array, "B V"]:
 def probabilities(logits: Float[Array, "B V"]) -> Float[Array, "B V"]:
     """Softmax of logits whose largest is 0."""
     mass = jnp.exp(logits)
-    return mass / jnp.sum(mass, axis=-1, keepdims=True)
+    return mass / total(mass)[:, None]
 
 
 def first_index(mask: Bool[Array, "B V"]) -> Int[Array, "B"]:

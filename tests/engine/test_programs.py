@@ -1,0 +1,107 @@
+"""One program for every mix of parameters, compiled once, with its state written in place."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from toolkit.engine.steps import DecodeState
+from toolkit.sampling.guide import pack
+from toolkit.sampling.params import Report, Rows, SamplingParams
+from toolkit.sampling.sample import Variant
+
+
+def any_request(rng: random.Random) -> dict:
+    """Parameters that differ in everything that a request can ask of the sampler."""
+    asked = {
+        "temperature": rng.choice([0.0, 0.3, 0.8, 1.0, 2.0]),
+        "top_p": rng.choice([0.1, 0.5, 0.9, 1.0]),
+        "top_k": rng.choice([0, 1, 40]),
+        "min_p": rng.choice([0.0, 0.05]),
+        "typical_p": rng.choice([0.5, 1.0]),
+        "frequency_penalty": rng.choice([-1.0, 0.0, 0.7]),
+        "presence_penalty": rng.choice([0.0, 1.5]),
+        "repetition_penalty": rng.choice([1.0, 1.3]),
+        "logit_bias": rng.choice([{}, {"260": 5.0}, {"7042": -100, "28": 2.5}]),
+        "seed": rng.randrange(-(2**63), 2**63),
+        "logprobs": rng.choice([None, 0, 2, 20]),
+        "details": rng.choice([False, True]),
+        "logprobs_mode": rng.choice(["raw", "processed"]),
+        "max_tokens": rng.randrange(1, 6),
+        "min_tokens": rng.choice([0, 1]),
+        "stop": rng.choice([None, [" the"], ["a", "\n"]]),
+    }
+    if rng.random() < 0.2:
+        asked |= {"guided_choice": [" Paris", " London", " a village"], "stop": None}
+    return asked
+
+
+def test_another_value_compiles_nothing(lm):
+    lm.complete("The capital of France is", max_tokens=2)
+    before = dict(lm.engine.steps.traces)
+    for change in ({"temperature": 0.1}, {"top_p": 0.3}, {"seed": 9}, {"max_tokens": 3}):
+        lm.complete("The capital of France is", **{"max_tokens": 2, **change})
+    assert lm.engine.steps.traces == before
+
+
+def test_fifty_different_requests_compile_nothing(lm):
+    rng = random.Random(0)
+    lm.complete("The weather today", max_tokens=2)
+    before = dict(lm.engine.steps.traces)
+    for _ in range(50):
+        lm.complete("The weather today", **any_request(rng))
+    assert lm.engine.steps.traces == before
+
+
+def test_a_mixed_batch_runs_in_one_program(lm):
+    """Sixteen requests that differ in every parameter, together, on the step of sixteen rows."""
+    rng = random.Random(1)
+    requests = [lm.parse(f"Prompt {i} is", any_request(rng), stream=False) for i in range(16)]
+    lm.complete("Warm", n=16, max_tokens=3)
+    before = dict(lm.engine.steps.traces)
+    from toolkit.completion.run import Run
+
+    runs = [Run(lm, request) for request in requests]
+    records = [run.finish() for run in runs]
+    assert all(record.choices for record in records)
+    assert lm.engine.steps.traces["decode"] == before["decode"]
+
+
+@pytest.fixture(scope="module")
+def compiled(lm):
+    """The decode step of four rows and 256 slots, compiled."""
+    steps, config = lm.engine.steps, lm.engine.config
+    state = DecodeState.zeros(config, rows=4, slots=256, dtype=lm.engine.dtype)
+    rows = Rows.stack([SamplingParams()] * 4, [Report()] * 4)
+    tables, _ = pack([])
+    lowered = steps.decode.lower(lm.engine.leaves, state, rows, tables, 1, Variant())
+    return lowered.compile(), state, lm.engine.leaves
+
+
+def test_the_state_is_written_in_place(compiled):
+    program, state, _ = compiled
+    size = sum(x.nbytes for x in jax.tree.leaves(state.cache))
+    assert program.memory_analysis().alias_size_in_bytes >= size
+
+
+def test_no_op_copies_the_cache_or_a_weight(compiled):
+    program, state, leaves = compiled
+    shapes = {x.shape for x in jax.tree.leaves(state.cache)}
+    shapes |= {x.shape for x in leaves if x.ndim == 2}
+    copied = set()
+    for line in program.as_text().splitlines():
+        if re.search(r"= f32\[[\d,]+\]\S* (copy|transpose)\(", line):
+            dims = re.search(r"= f32\[([\d,]+)\]", line).group(1)
+            copied.add(tuple(map(int, dims.split(","))))
+    assert not copied & shapes
+
+
+def test_rows_are_born_with_fixed_dtypes():
+    rows = Rows.stack([SamplingParams(temperature=1, seed=-1, logit_bias={3: 1})], [Report(top=2)])
+    kinds = {name: np.asarray(value).dtype.name for name, value in vars(rows).items()}
+    assert set(kinds.values()) == {"float32", "int32", "uint32", "bool"}
+    assert rows.seed.tolist() == [[2**32 - 1, 2**32 - 1]]
