@@ -21,11 +21,9 @@ class Hub(BaseHTTPRequestHandler):
     """Serves `server.files` as the model tiny/llama; keeps the paths that were asked for."""
 
     def do_GET(self):
-        print("GET", self.path, dict(self.headers))
         self.answer(body=True)
 
     def do_HEAD(self):
-        print("HEAD", self.path)
         self.answer(body=False)
 
     def answer(self, *, body):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy.special import log_softmax
 from tokenizers import Tokenizer
 
 torch = pytest.importorskip("torch", reason="`make test-parity` installs it")
@@ -83,16 +84,27 @@ def text(folder):
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("length", LENGTHS)
 def test_the_embedded_model(embedded, text, length, cached):
+    """Log-probabilities of the best and of the actual tokens to 1e-4; all logits to 3e-4.
+
+    Logits reach 42, and a tighter bound on each of them would measure PyTorch's rounding: over the
+    longest prompt Hugging Face's float32 logits are 2.4e-4 from what it computes in float64, and
+    1e-4 from what it computes in float32 with eager attention.
+    """
     config, run, peer = embedded
     tokens = text[:length]
     expected = theirs(peer, tokens, cached=cached)
+    found = ours(run, config, tokens, cached=cached)
+    np.testing.assert_allclose(found, expected, atol=3e-4, rtol=0)
+    looked_up = np.stack([np.argmax(expected, axis=-1), [*tokens[1:], 0]], axis=-1)
     np.testing.assert_allclose(
-        ours(run, config, tokens, cached=cached), expected, atol=1e-4, rtol=0
+        np.take_along_axis(log_softmax(found, axis=-1), looked_up, axis=-1),
+        np.take_along_axis(log_softmax(expected, axis=-1), looked_up, axis=-1),
+        atol=1e-4,
+        rtol=0,
     )
 
 
-@pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("bias", "tied"), [(False, False), (True, True)])
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
 def test_tiny_random_models(tmp_path, kv_heads, bias, tied):
     torch.manual_seed(kv_heads)

@@ -230,14 +230,15 @@ def _fetch_from_hub(name: str) -> Path:
     try:
         folder: Any = snapshot_download(name, allow_patterns=list(HUB_FILES), endpoint=endpoint)
     except Exception as error:  # its kinds come from the client's HTTP library and change with it
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise FetchError(
             f"`model` {name!r} is no local folder and could not be fetched from "
-            f"{endpoint or 'the Hugging Face hub'}: {type(error).__name__}: {error}. Check the "
-            "name, the network, HF_ENDPOINT, and HF_TOKEN for a gated model; or give a folder."
+            f"{endpoint or 'the Hugging Face hub'}: {reason} Check the name, the network, "
+            "HF_ENDPOINT, and HF_TOKEN for a gated model; or give a folder."
         ) from error
     if not any(Path(folder).glob("*.safetensors")):
         raise UnsupportedModel(
-            f"`model` {name!r} has no safetensors in its repository; `.bin` files are pickles, which "
-            "can run any code, and are not read. Choose a model that has them, or convert it."
+            f"`model` {name!r} has no safetensors in its repository; `.bin` files are pickles, "
+            "which can run any code, and are not read. Choose a model that has them, or convert it."
         )
     return Path(folder)
