@@ -1,0 +1,69 @@
+"""Ctrl-C in a script and in a notebook: it stops at once, and the next completion works."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+LONG = {"max_tokens": 4000, "ignore_eos": True, "temperature": 0.0}
+
+
+def test_interrupt_in_the_main_thread(lm):
+    timer = threading.Timer(1.0, signal.raise_signal, [signal.SIGINT])
+    began = time.perf_counter()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        lm.complete("Once upon a time", **LONG)
+    assert time.perf_counter() - began < 5
+    answer = lm.complete("The capital of France is", max_tokens=1, temperature=0)
+    assert answer["choices"][0]["text"] == " Paris"
+
+
+def test_closing_a_stream_frees_its_row(lm):
+    stream = lm.stream("Once upon a time", **LONG)
+    next(stream)
+    stream.close()
+    lm.complete("x", max_tokens=1)
+    assert lm.engine.running == 0
+
+
+NOTEBOOK = """
+import threading
+import nbformat
+from jupyter_client import KernelManager
+from nbclient import NotebookClient
+
+cells = [
+    "import toolkit; lm = toolkit.load(); lm.complete('Once', max_tokens=2)",
+    "lm.complete('Once upon a time', max_tokens=4000, ignore_eos=True)",
+    "print(lm.complete('The capital of France is', max_tokens=1, temperature=0)"
+    "['choices'][0]['text'])",
+]
+book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+manager = KernelManager(kernel_name="python3")
+client = NotebookClient(book, km=manager, timeout=120, allow_errors=True)
+
+def interrupt_second(cell, cell_index):
+    if cell_index == 1:
+        threading.Timer(3.0, manager.interrupt_kernel).start()
+
+client.on_cell_execute = interrupt_second
+client.execute()
+(error,) = [out for out in book.cells[1].outputs if out.output_type == "error"]
+print(error.ename, book.cells[2].outputs[0].text.strip())
+"""
+
+
+def test_interrupting_a_cell_of_a_notebook(folder):
+    """The kernel gets the interrupt that Jupyter's stop button sends, while a cell completes.
+
+    In a process of its own, since the client leaves sockets to the garbage collector.
+    """
+    command = [sys.executable, "-W", "ignore", "-c", NOTEBOOK]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.stdout.strip() == "KeyboardInterrupt Paris", done.stderr
