@@ -84,7 +84,7 @@ def test_from_other_threads_at_once(strict, alone):
 
 
 def test_a_prompt_that_starts_like_a_stored_one(strict):
-    """350 tokens: two chunks of prefill and a cache of two buckets; then all but the end is reused."""
+    """350 tokens, a cache of the second bucket; then all but the end of the prompt is reused."""
     first = bits(strict.complete(LONG, **ASKED).record.choices[0])
     strict.engine.forget_prompts()
     strict.complete(LONG[:-40] + " and now something else", max_tokens=1)
@@ -94,7 +94,7 @@ def test_a_prompt_that_starts_like_a_stored_one(strict):
 
 
 def test_default_mode_gives_the_same_tokens_to_rounding(strict, alone, lm):
-    """One row alone runs another CPU kernel; logprobs agree to 1e-4 and here the tokens are equal."""
+    """One row alone runs another CPU kernel; logprobs agree to 1e-4, and here the tokens too."""
     choice = lm.complete(PROMPT, **ASKED).record.choices[0]
     assert [t.id for t in choice.tokens] == [ids for ids, *_ in alone]
     for token, (_, logprob, *_rest) in zip(choice.tokens, alone, strict=True):

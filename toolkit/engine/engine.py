@@ -118,6 +118,11 @@ class Engine:
         with self._wake:
             self._wake.notify()
 
+    @property
+    def running(self) -> int:
+        """Sequences that have a row and are not cancelled."""
+        return sum(not (t.over or t.cancelled) for t in self._scheduler.running)
+
     def forget_prompts(self) -> None:
         """Empty the store of prompts, as if none had been computed before. Call it while idle."""
         self._prefixes.entries.clear()
@@ -162,9 +167,14 @@ class Engine:
                 self._wake.wait()
 
     def _turn(self) -> None:
-        self._admit()
+        if self._admit():
+            self._read_all_but(0)  # a first token goes out before the next step is even sent
         sent = self._decode()
-        while len(self._blocks) > (IN_FLIGHT - 1 if sent else 0):
+        self._read_all_but(IN_FLIGHT - 1 if sent else 0)
+
+    def _read_all_but(self, newest: int) -> None:
+        """Read the blocks that were sent, but for some of the newest."""
+        while len(self._blocks) > newest:
             self._read(self._blocks.popleft())
             self._scheduler.drop_finished()
 
@@ -180,9 +190,9 @@ class Engine:
 
     # --- prompts ----------------------------------------------------------------------------------
 
-    def _admit(self) -> None:
+    def _admit(self) -> bool:
         """Seat waiting tickets whose prompt is in the cache; compute one more chunk of the next
-        prompt."""
+        prompt. Whether somebody was seated."""
         waiting = self._scheduler.waiting
         arrivals: list[tuple[Ticket, Prefix]] = []
         free = self.limits.max_rows - len(self._scheduler.running)
@@ -210,6 +220,7 @@ class Engine:
                         Failed(ticket, EngineFault(f"Inserting a prompt failed: {error}"))
                     )
                 raise
+        return bool(arrivals)
 
     def _prefix_of(self, ticket: Ticket) -> Prefix | None:
         """The ticket's prompt from the store; None while chunks of it are still to be computed."""

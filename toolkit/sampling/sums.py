@@ -1,8 +1,8 @@
 """Sums over the vocabulary that have the same bits in every batch.
 
-XLA adds in another order for another batch size. A product with ones does not: its rows are computed
-alike however many there are. So a sum over V is a product within blocks of 256 ids and a running
-sum over the blocks.
+XLA adds in another order for another batch size. A product with ones does not: its rows are
+computed alike however many there are. So a sum over V is a product within blocks of 256 ids and a
+running sum over the blocks.
 """
 
 from __future__ import annotations
