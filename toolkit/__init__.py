@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from toolkit.completion.record import Completion, CompletionRecord
     from toolkit.completion.request import CompletionRequest, Limits
     from toolkit.errors import InvalidRequest, ModelNotFound, ToolkitError
+    from toolkit.server.serve import serve
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ __all__ = [
     "ToolkitError",
     "complete",
     "load",
+    "serve",
     "stream",
 ]
 
@@ -47,6 +49,7 @@ _HOMES = {
     "ToolkitError": "errors",
     "complete": "completion.load",
     "load": "completion.load",
+    "serve": "server.serve",
     "stream": "completion.load",
 }
 

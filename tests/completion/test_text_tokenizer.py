@@ -179,6 +179,12 @@ def test_case_5_eos_starts_a_document_where_nothing_else_does(tmp_path: Path):
     assert refused.value.param == "prompt"
 
 
+def test_a_continuation_has_no_space_in_front(llama: Tokenizer, smol: Tokenizer):
+    assert llama.decode(llama.encode_continuation("hi")) == "hi"
+    assert llama.decode(llama.encode_continuation(" hi")) == " hi"
+    assert smol.encode_continuation("hi") == smol.encode("hi")
+
+
 def test_bos_is_put_in_front_once(llama: Tokenizer):
     assert llama.encode_prompt("hi") == ([1, 263], 1)
     assert llama.encode_prompt("hi", add_special_tokens=False) == ([263], 0)

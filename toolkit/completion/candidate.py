@@ -7,7 +7,7 @@ import functools
 from typing import Literal
 
 from toolkit.completion.record import Alternative, ChoiceDelta, ChoiceRecord, TokenRecord
-from toolkit.completion.request import CompletionRequest
+from toolkit.completion.request import CompletionRequest, Dialect
 from toolkit.completion.text import ChoiceText, Tokenizer
 from toolkit.engine.job import Ended, Job, PromptScores, Ticket, TokenEvent
 from toolkit.sampling.sample import DROPPED_BY
@@ -31,8 +31,9 @@ class PromptPart:
     tokens: tuple[TokenRecord, ...] = ()
     """Filled when the prompt was scored."""
 
-    def score(self, scores: PromptScores, tokenizer: Tokenizer) -> None:
-        """Note the model's view of each token; nothing conditions the first."""
+    def score(self, scores: PromptScores, tokenizer: Tokenizer, *, top: int) -> None:
+        """Note the model's view of each token, with `top` alternatives; nothing conditions the
+        first."""
         first = TokenRecord(
             id=self.ids[0],
             bytes=tokenizer.token_bytes(self.ids[0]),
@@ -51,7 +52,7 @@ class PromptPart:
                 entropy=float(scores.entropy[i]),
                 top=tuple(
                     Alternative(id=int(t), bytes=tokenizer.token_bytes(int(t)), logprob=float(p))
-                    for t, p in zip(scores.top_ids[i], scores.top_logprobs[i], strict=True)
+                    for t, p in zip(scores.top_ids[i, :top], scores.top_logprobs[i], strict=False)
                 ),
             )
             for i, token in enumerate(self.ids[1:])
@@ -101,7 +102,8 @@ class Candidate:
             if self.over:
                 return
             self.drawn.append(token)
-            if self.text.push(self._bytes_in_text(token.id)):
+            ends = token.id in self.job.stop_ids
+            if self.text.push(self._bytes_in_text(token.id), ends=ends):
                 self.finish_reason, self.stop_reason = "stop", self.text.stop
 
     def end(self, ended: Ended) -> None:
@@ -114,11 +116,10 @@ class Candidate:
 
     def _bytes_in_text(self, token: int) -> bytes:
         """A token that ends the sequence has no text, unless it is a stop id that shall be
-        included."""
-        if token in self.job.stop_ids:
-            asked = token in self.request.stop_token_ids and self.request.include_stop_str_in_output
-            if not asked:
-                return b""
+        included; EOS never has."""
+        included = self.request.include_stop_str_in_output and token not in self.tokenizer.eos_ids
+        if token in self.job.stop_ids and not included:
+            return b""
         return self.tokenizer.token_bytes(token)
 
     # --- what is sent and returned --------------------------------------------------------------
@@ -140,13 +141,16 @@ class Candidate:
         return "" if self.tokenizer.fim else self.request.suffix
 
     def delta(self, index: int) -> ChoiceDelta | None:
-        """What is new since the last delta, for the choice with this index; None if nothing is."""
-        first, self._opened = not self._opened, True
-        text = self.text.take()
+        """What is new since the last delta, for the choice with this index; None if an event would
+        say nothing."""
+        first, text = not self._opened, self.text.take()
         if first and self.request.echo:
             text = self.prompt.text + text
         if self.over:
             text += (self._unclaimed() if self.request.echo else "") + self.suffix
+        if not (text or self.over or self._shows_new_tokens()):
+            return None
+        self._opened = True
         legacy = self.records(self._legacy_sent, len(self.drawn))
         strict = self.records(self._strict_sent, self.text.settled)
         strict = tuple(record for record in strict if record.contributes)
@@ -156,9 +160,6 @@ class Candidate:
             shown = self.prompt.tokens[self.prompt.inserted :]
             legacy = (*shown, *legacy)
             strict = (*(t for t in shown if t.logprob is not None), *strict)
-        if not (text or legacy or strict or self.over):
-            self._opened = not first
-            return None
         return ChoiceDelta(
             index=index,
             text=text,
@@ -170,6 +171,15 @@ class Candidate:
             finish_reason=self.finish_reason,
             stop_reason=self.stop_reason,
         )
+
+    def _shows_new_tokens(self) -> bool:
+        """Whether tokens without new text are worth an event: their logprobs or ids go out now."""
+        request = self.request
+        if request.dialect is Dialect.LEGACY:
+            asked = request.logprobs is not None or request.return_token_ids
+            return asked and self._legacy_sent < len(self.drawn)
+        new = range(self._strict_sent, self.text.settled)
+        return request.logprobs is not None and any(map(self.text.contributes, new))
 
     @property
     def _shown_tokens(self) -> int:

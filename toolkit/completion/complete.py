@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -18,14 +18,24 @@ from toolkit.completion.request import (
     parse,
 )
 from toolkit.completion.response import strict, strict_chunk, strict_usage_chunk
-from toolkit.completion.run import Run
-from toolkit.completion.scores import ChoiceProbability, TextScore, choose, score
+from toolkit.completion.run import Run, Stream
+from toolkit.completion.scores import (
+    ChoiceProbability,
+    ChoiceScore,
+    TextScore,
+    choose,
+    score,
+    score_choices,
+)
 from toolkit.completion.shapes import StrictChunk
 from toolkit.completion.text import Tokenizer
 from toolkit.engine.engine import Engine
 from toolkit.engine.stats import Stats
 from toolkit.errors import InvalidRequest
 from toolkit.sampling.guide import Guide
+
+GUIDES = 64
+"""Sets of choices whose automata are kept for the next request."""
 
 
 class LM:
@@ -66,14 +76,14 @@ class LM:
         record = self.run(self.parse(prompt, parameters, stream=False))
         return Completion(strict(record), record)
 
-    def stream(self, prompt: Any, **parameters: Unpack[Parameters]) -> Iterator[StrictChunk]:
+    def stream(self, prompt: Any, **parameters: Unpack[Parameters]) -> Stream[StrictChunk]:
         """Complete a prompt in pieces: an iterator of the specification's chunks.
 
         Everything is checked when this is called, not at the first piece. Closing the iterator
         stops the completion.
         """
         run = Run(self, self.parse(prompt, parameters, stream=True))
-        return _strict_chunks(run)
+        return Stream(run, _strict_chunks(run))
 
     def score(
         self, texts: Any, *, top: int = 0, add_special_tokens: bool = True
@@ -93,6 +103,16 @@ class LM:
         By the choice's canonical tokens, and summed over all its tokenisations where they are few.
         """
         return choose(self, prompt, choices)
+
+    def score_choices(
+        self, prompts: Any, choices: Sequence[str] | Sequence[Sequence[str]]
+    ) -> list[list[ChoiceScore]]:
+        """Log-probability of each choice after each prompt, as evaluation harnesses ask for it.
+
+        `choices`: strings for all prompts, or a list of strings for each. One list a prompt comes
+        back, in order. The choice is tokenised on its own, without a space put in front.
+        """
+        return score_choices(self, prompts, choices)
 
     def stats(self) -> Stats:
         """What the engine has done so far."""
@@ -144,12 +164,14 @@ class LM:
     def guide(self, choices: tuple[str, ...]) -> Guide:
         """The automaton of a set of choices, kept for the next request with the same."""
         with self._lock:
-            guide = self._guides.get(choices)
+            guide = self._guides.pop(choices, None)
             if guide is None:
                 eos = next(iter(self.tokenizer.eos_ids), None)
                 encoded = [choice.encode() for choice in choices]
                 guide = Guide.from_choices(encoded, self.pieces, eos)
-                self._guides[choices] = guide
+            self._guides[choices] = guide  # the newest stands last
+            while len(self._guides) > GUIDES:
+                del self._guides[next(iter(self._guides))]
             return guide
 
     @functools.cached_property
@@ -162,7 +184,7 @@ class LM:
         return pieces
 
 
-def _strict_chunks(run: Run) -> Iterator[StrictChunk]:
+def _strict_chunks(run: Run) -> Generator[StrictChunk]:
     for delta in run.deltas():
         yield strict_chunk(run.head, delta)
     if run.request.stream_options.include_usage:

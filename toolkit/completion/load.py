@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,6 +15,7 @@ from toolkit.completion.complete import LM
 from toolkit.completion.parameters import Parameters
 from toolkit.completion.record import Completion
 from toolkit.completion.request import DEFAULT_LIMITS, Limits
+from toolkit.completion.run import Stream
 from toolkit.completion.shapes import StrictChunk
 from toolkit.completion.text import Tokenizer
 from toolkit.engine import scheduler
@@ -105,7 +105,7 @@ def complete(prompt: Any, **parameters: Unpack[Parameters]) -> Completion:
     return loaded(parameters.get("model")).complete(prompt, **parameters)
 
 
-def stream(prompt: Any, **parameters: Unpack[Parameters]) -> Iterator[StrictChunk]:
+def stream(prompt: Any, **parameters: Unpack[Parameters]) -> Stream[StrictChunk]:
     """`LM.stream` on the model that `model` names, the embedded default if none; it stays
     loaded."""
     return loaded(parameters.get("model")).stream(prompt, **parameters)

@@ -3,10 +3,11 @@ what."""
 
 from __future__ import annotations
 
+import queue
 import secrets
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 from toolkit.completion.candidate import Candidate, PromptPart
 from toolkit.completion.record import (
@@ -24,17 +25,27 @@ from toolkit.sampling.params import Report
 if TYPE_CHECKING:
     from toolkit.completion.complete import LM
 
+T = TypeVar("T")
+
+
+WATCH = 0.02
+"""Seconds between two calls of a run's `watch` while the engine has nothing to say."""
+
 
 class Run:
     """A request on the engine. Everything is checked, and the jobs are queued, when it is made.
 
     Iterate over `deltas()` for a stream, or call `finish()` for the whole; leaving either early
-    cancels what still runs.
+    cancels what still runs. `watch` is called before each event and while none comes; what it
+    raises ends the run.
     """
 
-    def __init__(self, lm: LM, request: CompletionRequest):
+    def __init__(
+        self, lm: LM, request: CompletionRequest, *, watch: Callable[[], None] | None = None
+    ):
         self.lm = lm
         self.request = request
+        self._watch = watch
         self.seed = request.seed if request.seed is not None else secrets.randbits(64) - 2**63
         self.prompts = [prompt_part(lm, request, i) for i in range(len(request.prompt))]
         budgets = check_tokens(
@@ -120,7 +131,7 @@ class Run:
 
     def _next(self) -> Candidate | None:
         """Wait for one event; the candidate whose text or state it may have changed."""
-        event: Event = self._events.get()
+        event = self._await_event()
         candidate = self._by_ticket.get(event.ticket)
         if candidate is None:  # drawn after a stop string had ended the candidate
             return None
@@ -140,10 +151,21 @@ class Run:
                 self.lm.engine.cancel([event.ticket])
         return candidate
 
+    def _await_event(self) -> Event:
+        if self._watch is None:
+            return self._events.get()
+        while True:
+            self._watch()
+            try:
+                return self._events.get(timeout=WATCH)
+            except queue.Empty:
+                continue
+
     def _note_prompt(self, candidate: Candidate, event: Prompted) -> None:
         self._prompted.append(time.perf_counter())
         if event.scores is not None and not candidate.prompt.tokens:
-            candidate.prompt.score(event.scores, self.lm.tokenizer)
+            top = candidate.job.score or 0
+            candidate.prompt.score(event.scores, self.lm.tokenizer, top=top)
 
     def _index(self, candidate: Candidate) -> int:
         return candidate.prompt.index * self.request.n + candidate.number
@@ -171,7 +193,7 @@ class Run:
             choices=tuple(chosen),
             rejected=tuple(rejected),
             usage=self.usage,
-            timings=self._timings(),
+            timings=self.timings,
             system_fingerprint=self.head.system_fingerprint,
         )
 
@@ -189,7 +211,9 @@ class Run:
             rejected += records[n:]
         return chosen, rejected
 
-    def _timings(self) -> Timings:
+    @property
+    def timings(self) -> Timings:
+        """Where the time went, up to now."""
         now, began = time.perf_counter(), self._began
         count = self.usage.completion_tokens
         after = now - self._first_token if self._first_token else 0.0
@@ -200,6 +224,27 @@ class Run:
             total=now - began,
             tokens_per_second=(count - 1) / after if count > 1 and after > 0 else None,
         )
+
+
+class Stream(Iterator[T]):
+    """The pieces of a run as they come. Closing or dropping it stops the run, even before the first
+    piece, when a generator alone would not have begun and so would clean nothing up."""
+
+    def __init__(self, run: Run, pieces: Generator[T]):
+        self._run = run
+        self._pieces = pieces
+
+    def __next__(self) -> T:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """Stop; nothing more comes. May be called twice."""
+        self._pieces.close()
+        if not self._run.over:
+            self._run.cancel()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def prompt_part(lm: LM, request: CompletionRequest, index: int) -> PromptPart:

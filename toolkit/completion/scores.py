@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.completion.record import TokenRecord
 from toolkit.completion.request import Dialect, parse
 from toolkit.completion.run import Run
+from toolkit.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from toolkit.completion.complete import LM
@@ -52,7 +53,30 @@ class ChoiceProbability:
     logprob_sum: float | None
     """Log of the sum over all its tokenisations; None where there are more than 64."""
     share: float
-    """Among the given choices, by `logprob`."""
+    """Among the given choices, by `logprob`; NaN where the model rules out all of them."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChoiceScore:
+    """A continuation of a prompt and the model's view of its tokens."""
+
+    choice: str
+    tokens: tuple[TokenRecord, ...]
+
+    @property
+    def logprob(self) -> float:
+        """Sum over the tokens, in nats: log p(choice | prompt) by the tokenizer's own tokens."""
+        return math.fsum(t.logprob for t in self.tokens if t.logprob is not None)
+
+    @property
+    def mean_logprob(self) -> float:
+        """Mean over the tokens, in nats; does not favour short choices."""
+        return self.logprob / len(self.tokens)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether greedy decoding would have written it: every token is the most probable one."""
+        return all(t.rank == 1 for t in self.tokens)
 
 
 def score(lm: LM, texts: Any, *, top: int, add_special_tokens: bool) -> list[TextScore]:
@@ -78,14 +102,17 @@ def choose(lm: LM, prompt: str | Sequence[int], choices: Sequence[str]) -> list[
         {"prompt": prompt, "guided_choice": choices, "max_tokens": 0}, dialect=Dialect.PYTHON
     )
     assert request.guided_choice is not None, "it was given"
-    (given,) = request.prompt
+    given, *others = request.prompt
+    if others:
+        message = f"`prompt` must be one prompt here, got {len(request.prompt)}."
+        raise InvalidRequest(f"{message} Call `choose` for each of them.", param="prompt")
     ids = tuple(lm.tokenizer.encode(given)) if isinstance(given, str) else given
     ways = [_tokenisations(lm, choice) for choice in request.guided_choice]
-    sums = _sequence_logprobs(lm, ids, [way for group in ways for way in group])
+    sums = _sequence_logprobs(lm, ids, [way for group, _ in ways for way in group])
     found: list[tuple[str, tuple[int, ...], float, float | None]] = []
-    for choice, group in zip(request.guided_choice, ways, strict=True):
+    for choice, (group, complete) in zip(request.guided_choice, ways, strict=True):
         logprobs = [next(sums) for _ in group]
-        whole = _log_sum(logprobs) if len(group) <= TOKENISATIONS else None
+        whole = _log_sum(logprobs) if complete else None
         found.append((choice, group[0], logprobs[0], whole))
     norm = _log_sum([logprob for _, _, logprob, _ in found])
     return [
@@ -100,17 +127,50 @@ def choose(lm: LM, prompt: str | Sequence[int], choices: Sequence[str]) -> list[
     ]
 
 
-def _tokenisations(lm: LM, choice: str) -> list[tuple[int, ...]]:
-    """The canonical tokens first, then every other way to spell the choice; cut after one too
-    many."""
-    canonical = tuple(lm.tokenizer.encode(choice, add_special_tokens=False))
+def score_choices(
+    lm: LM, prompts: Any, choices: Sequence[str] | Sequence[Sequence[str]]
+) -> list[list[ChoiceScore]]:
+    """Score choices after prompts; see `LM.score_choices`."""
+    limits = dataclasses.replace(lm.limits, max_sequences=sys.maxsize)
+    request = parse({"prompt": prompts}, dialect=Dialect.PYTHON, limits=limits)
+    groups = _choices_of_each(choices, len(request.prompt))
+    heads = [tuple(lm.tokenizer.encode(p)) if isinstance(p, str) else p for p in request.prompt]
+    pairs = [(head, c) for head, group in zip(heads, groups, strict=True) for c in group]
+    sequences = [(*head, *lm.tokenizer.encode_continuation(choice)) for head, choice in pairs]
+    scored = iter(score(lm, sequences, top=0, add_special_tokens=False) if sequences else [])
+    found = (
+        ChoiceScore(choice=choice, tokens=next(scored).tokens[len(head) :])
+        for head, choice in pairs
+    )
+    return [[next(found) for _ in group] for group in groups]
+
+
+def _choices_of_each(choices: Any, count: int) -> list[tuple[str, ...]]:
+    """The choices of each of `count` prompts: the same strings for all, or a list for each."""
+    shared = bool(choices) and all(isinstance(choice, str) for choice in choices)
+    groups = [choices] * count if shared else choices
+    way_out = "Give a list of strings for all prompts, or one such list for each prompt."
+    if isinstance(choices, str) or len(groups) != count:
+        message = f"`choices` {choices!r:.80} does not fit {count} prompts."
+        raise InvalidRequest(f"{message} {way_out}", param="choices")
+    for group in groups:
+        if isinstance(group, str) or not all(isinstance(c, str) and c for c in group):
+            message = f"`choices` holds {group!r:.80}, which is no list of non-empty strings."
+            raise InvalidRequest(f"{message} {way_out}", param="choices")
+    return [tuple(group) for group in groups]
+
+
+def _tokenisations(lm: LM, choice: str) -> tuple[list[tuple[int, ...]], bool]:
+    """The canonical tokens first, then every other way to spell the choice, and True; where there
+    are too many ways, the canonical tokens alone and False."""
+    canonical = tuple(lm.tokenizer.encode_continuation(choice))
     ways = [canonical]
     for way in _spellings(lm, choice.encode()):
         if way != canonical:
             ways.append(way)
         if len(ways) > TOKENISATIONS:
-            return ways[:1] + ways[1:]
-    return ways
+            return [canonical], False
+    return ways, True
 
 
 def _spellings(lm: LM, text: bytes) -> Iterator[tuple[int, ...]]:

@@ -125,7 +125,7 @@ class Engine:
 
     def forget_prompts(self) -> None:
         """Empty the store of prompts, as if none had been computed before. Call it while idle."""
-        self._prefixes.entries.clear()
+        self._prefixes.clear()
 
     def close(self) -> None:
         """End all jobs with EngineClosed and give the memory back. May be called twice."""

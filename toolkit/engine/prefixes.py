@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -23,7 +24,7 @@ class Prefix:
     """Of the token after the prompt, `[V]`."""
     scores: PromptScores | None = None
 
-    @property
+    @functools.cached_property
     def bytes(self) -> int:
         """Memory that the entry holds."""
         return sum(x.nbytes for x in jax.tree.leaves((self.cache, self.logits)))
@@ -35,6 +36,7 @@ class Prefixes:
     def __init__(self, budget: int):
         self.budget = budget
         self.entries: collections.OrderedDict[tuple[int, ...], Prefix] = collections.OrderedDict()
+        self.bytes = 0
 
     def find(self, ids: tuple[int, ...], *, score: int | None) -> Prefix | None:
         """The entry of exactly these ids, with the scores that are asked for."""
@@ -61,10 +63,20 @@ class Prefixes:
 
     def keep(self, entry: Prefix) -> None:
         """Add an entry and drop the least recently used ones beyond the budget."""
+        self._drop(entry.ids)
         self.entries[entry.ids] = entry
-        self.entries.move_to_end(entry.ids)
-        while len(self.entries) > 1 and sum(e.bytes for e in self.entries.values()) > self.budget:
-            self.entries.popitem(last=False)
+        self.bytes += entry.bytes
+        while len(self.entries) > 1 and self.bytes > self.budget:
+            self._drop(next(iter(self.entries)))
+
+    def clear(self) -> None:
+        """Drop all entries."""
+        self.entries.clear()
+        self.bytes = 0
+
+    def _drop(self, ids: tuple[int, ...]) -> None:
+        old = self.entries.pop(ids, None)
+        self.bytes -= old.bytes if old else 0
 
 
 def _has_scores(entry: Prefix, top: int) -> bool:

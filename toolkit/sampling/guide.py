@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from toolkit.errors import InvalidRequest
 from toolkit.sampling.params import bucket
 
 FREE = 0
@@ -84,7 +85,9 @@ class Guide:
         token.
 
         `tokens` maps bytes to the ids that stand for them. `eos_id` may be None when no choice is a
-        prefix of another.
+        prefix of another. A token after which no choice could be completed is left out.
+
+        Raises InvalidRequest for a choice that the vocabulary cannot spell.
         """
         whole = set(choices)
         inner = {choice[:end] for choice in whole for end in range(len(choice))}
@@ -103,11 +106,32 @@ class Guide:
                     "a choice that is a prefix of another needs an end-of-sequence token"
                 )
             edges[node[prefix] - 1][eos_id] = FREE
+        for choice in choices:
+            if not _spelled(choice, tokens, longest):
+                raise InvalidRequest(
+                    f"`guided_choice` {choice.decode(errors='replace')!r} cannot be spelled with "
+                    "the tokens of this model. Leave it out.",
+                    param="guided_choice",
+                )
+        for out in reversed(edges):  # longer prefixes first: what they lead to is known
+            for token, after in list(out.items()):
+                if after != FREE and not edges[after - 1]:
+                    del out[token]
         return cls(edges=tuple(edges))
 
     def advance(self, node: int, token: int) -> int:
         """The node after a token, on the host."""
         return self.edges[node - 1].get(token, FREE) if node else FREE
+
+
+def _spelled(choice: bytes, tokens: Mapping[bytes, Sequence[int]], longest: int) -> bool:
+    """Whether some sequence of tokens has these bytes."""
+    reached = [True] + [False] * len(choice)
+    for start in range(len(choice)):
+        if reached[start]:
+            for end in range(start + 1, min(len(choice), start + longest) + 1):
+                reached[end] |= choice[start:end] in tokens
+    return reached[-1]
 
 
 def pack(guides: Sequence[Guide]) -> tuple[GuideTables, list[int]]:

@@ -140,7 +140,9 @@ def _array(values: Sequence[Any], dtype: type) -> Any:
 
 
 def _floats(values: Iterable[float]) -> Any:
-    return _array(list(values), np.float32)
+    """What is below the smallest normal float32 counts as 0, as it does on most devices anyway."""
+    rounded = np.asarray(list(values), np.float32)
+    return np.where(np.abs(rounded) < np.finfo(np.float32).tiny, np.float32(0), rounded)
 
 
 def _ints(values: Iterable[int]) -> Any:

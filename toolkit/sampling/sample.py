@@ -14,6 +14,7 @@ from toolkit.sampling.draw import draw, uniforms
 from toolkit.sampling.guide import GuideTables
 from toolkit.sampling.logprobs import Scored, score
 from toolkit.sampling.params import Rows
+from toolkit.sampling.smallest import largest
 from toolkit.sampling.sums import total
 from toolkit.sampling.transforms import PIPELINE, History, Stage, bias_of
 
@@ -75,7 +76,7 @@ def sample(
     width = min(variant.top, logits.shape[1])
     top_ids = guard.when(
         jnp.any(rows.top > 0),
-        lambda: jax.lax.top_k(logits, width)[1],
+        lambda: largest(logits, width)[1],
         lambda: jnp.zeros((logits.shape[0], width), jnp.int32),
     )
     run = _Run(guard, rows, history, tables, top_ids)
@@ -106,13 +107,15 @@ def sample(
     return Drawn(
         token=token,
         scored=own,
-        sampling_logprob=_at(final, token) - whole,
+        sampling_logprob=jnp.minimum(_at(final, token) - whole, 0.0),
         sampling_entropy=spread[0],
         support=spread[1],
         kept_mass=spread[2],
         bias=bias_of(rows, token),
         penalty=_taken(_at(biased, token), _at(edited, token)),
-        top_sampling_logprobs=jnp.take_along_axis(final, top_ids, axis=1) - whole[:, None],
+        top_sampling_logprobs=jnp.minimum(
+            jnp.take_along_axis(final, top_ids, axis=1) - whole[:, None], 0.0
+        ),
         dropped=dropped,
     )
 
@@ -172,7 +175,7 @@ class _Run:
         """Alternatives by the final distribution, in the rows that ask for it; nothing dropped
         those."""
         instead = self.rows.processed[:, None]
-        ids = jax.lax.top_k(final, self.top_ids.shape[1])[1]
+        ids = largest(final, self.top_ids.shape[1])[1]
         return jnp.where(instead, ids, self.top_ids), jnp.where(instead, 0, dropped)
 
 
@@ -180,7 +183,7 @@ def _spread(logits, final, whole):
     """Entropy, support and kept mass of the sampling distribution; `whole` is its log mass."""
     alive = final > -jnp.inf
     mass = jnp.where(alive, jnp.exp(final - whole[:, None]), 0.0)
-    surprisal = jnp.where(mass > 0, whole[:, None] - final, 0.0)
+    surprisal = jnp.where(mass > 0, jnp.maximum(whole[:, None] - final, 0.0), 0.0)
     own = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
     return (
         total(mass * surprisal),

@@ -41,7 +41,7 @@ def smallest_set(
 
 def _among_candidates(keys, mass, goal):
     """The last token that is kept, as (key, id), and whether it lies among the candidates."""
-    values, ids = jax.lax.top_k(keys, min(CANDIDATES, keys.shape[1]))
+    values, ids = largest(keys, min(CANDIDATES, keys.shape[1]))
     held = jnp.cumsum(jnp.take_along_axis(mass, ids, axis=1), axis=1)
     short = jnp.sum((held < goal[:, None]).astype(jnp.int32), axis=1)
     at = jnp.minimum(short, values.shape[1] - 1)[:, None]
@@ -91,6 +91,15 @@ def _by_bisection(keys, mass, goal):
 
 def _choose(first: Bool[Array, "B"], a, b):
     return jax.tree.map(lambda x, y: jnp.where(first, x, y), a, b)
+
+
+def largest(x: Float[Array, "B V"], count: int) -> tuple[Float[Array, "B A"], Int[Array, "B A"]]:
+    """The `count` largest and their ids, the lower id first among equals: `[B, V]` -> `[B, A]`.
+
+    A selection alone would put -0.0 behind 0.0.
+    """
+    values, ids = jax.lax.top_k(jnp.where(x == 0, 0.0, x), count)
+    return values, ids
 
 
 def ordered_bits(x: Float[Array, "B V"]) -> Int[Array, "B V"]:

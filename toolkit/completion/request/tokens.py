@@ -89,6 +89,10 @@ def _check_suffix(request: CompletionRequest, fim: bool) -> None:
     if fim and not all(isinstance(prompt, str) for prompt in request.prompt):
         message = "`suffix` needs string prompts: token ids reach the model as they are. Omit it."
         raise refuse("suffix", message)
+    scored = request.prompt_logprobs is not None or (request.echo and request.logprobs is not None)
+    if fim and scored:
+        message = "`suffix` makes a prompt of marks and two texts, which has no logprobs in order"
+        raise refuse("suffix", f"{message}. Omit `prompt_logprobs`, and `echo` or `logprobs`.")
 
 
 def _budget(request: CompletionRequest, length: int, position: int, context: int) -> int:

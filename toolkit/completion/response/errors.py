@@ -7,13 +7,14 @@ from toolkit.errors import InvalidRequest, ModelNotFound, ToolkitError
 
 _TITLES = {
     400: "Bad Request",
+    401: "Unauthorized",
     404: "Not Found",
     405: "Method Not Allowed",
     413: "Content Too Large",
     429: "Too Many Requests",
     500: "Internal Server Error",
 }
-_TYPES = {404: "not_found_error", 429: "rate_limit_error"}
+_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 _CODES = {429: "rate_limit_exceeded"}
 _UNEXPECTED = "An unexpected error occurred. The request was not at fault."
 

@@ -39,10 +39,11 @@ class ChoiceText:
         self._settled = 0
         self._ended = False
 
-    def push(self, token: bytes) -> bool:
+    def push(self, token: bytes, *, ends: bool = False) -> bool:
         """Add one token; True when it completed a stop string, which ends the text.
 
-        Raises `RuntimeError` after the end.
+        `ends`: the token itself is the end, so that no stop string is looked for in it. Raises
+        `RuntimeError` after the end.
         """
         if self._ended:
             raise RuntimeError("The text of this choice has ended; push nothing more.")
@@ -51,7 +52,7 @@ class ChoiceText:
         self._sizes.append(len(token))
         if token:
             self.unclaimed = b""
-        self._release(self._search.feed(text))
+        self._release(self._search.finish() + text if ends and text else self._search.feed(text))
         self._ended = self.stop is not None
         return self._ended
 

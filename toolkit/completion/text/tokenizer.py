@@ -115,6 +115,10 @@ class Tokenizer:
             return ids, 0
         return [*prefix, *ids], len(prefix)
 
+    def encode_continuation(self, text: str) -> list[int]:
+        """The ids of a text that goes on from another: no BOS, and no space put in front."""
+        return self._checked(self._inner.encode(text, add_special_tokens=False).ids)
+
     def infill(self, prefix: str, suffix: str) -> list[int]:
         """The ids of a prompt for the text between `prefix` and `suffix`.
 
@@ -129,7 +133,7 @@ class Tokenizer:
             )
         parts = {
             "prefix": [self.fim.prefix_id, *(self._encode(prefix) if prefix else [])],
-            "suffix": [self.fim.suffix_id, *(self._encode_inner(suffix) if suffix else [])],
+            "suffix": [self.fim.suffix_id, *(self.encode_continuation(suffix) if suffix else [])],
             "middle": [self.fim.middle_id],
         }
         return [
@@ -209,9 +213,6 @@ class Tokenizer:
 
     def _encode(self, text: str) -> list[int]:
         return self._checked(self._require().encode(text, add_special_tokens=False).ids)
-
-    def _encode_inner(self, text: str) -> list[int]:
-        return self._checked(self._inner.encode(text, add_special_tokens=False).ids)
 
     def _require(self) -> Backend:
         if self._backend is None:
