@@ -127,13 +127,19 @@ class Engine:
         """Empty the store of prompts, as if none had been computed before. Call it while idle."""
         self._prefixes.clear()
 
-    def close(self) -> None:
-        """End all jobs with EngineClosed and give the memory back. May be called twice."""
+    def stop(self) -> None:
+        """Ask the engine to end all jobs with EngineClosed, and do not wait for it."""
         with self._wake:
             self._closed = True
             self._wake.notify()
+
+    def close(self) -> None:
+        """End all jobs with EngineClosed and give the memory back. May be called twice."""
+        self.stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
+        self.leaves = ()
+        self._prefixes.clear()
 
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="toolkit-engine", daemon=True)
