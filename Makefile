@@ -1,26 +1,26 @@
 # The door. Each target makes what it needs; `make test PYTHON=python3.12` takes another Python.
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest
-
-.PHONY: demo test test-slow test-parity check lock clean
+.PHONY: demo test test-slow test-parity bench check lock clean
 
 demo: .venv/ready
 	@$(BIN)/toolkit demo
 
 test: .venv/ready
-	$(PYTEST) -n 2 --dist loadfile -m "not slow and not browser and not gpu and not parity"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser and not gpu and not parity"
 
 test-slow: .venv/ready
-	$(PYTEST) -m "slow and not parity"
+	$(BIN)/pytest -m "slow and not parity"
 
 test-parity: .venv/ready
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(PYTEST) -m parity
+	$(BIN)/pytest -m parity
+
+bench: .venv/ready
+	$(BIN)/python -m experiments.benchmarks
 
 check: .venv/ready
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
@@ -30,7 +30,7 @@ lock: .venv/ready
 		--upgrade --extra dev --extra notebooks --output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-peers .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11+ is needed: make PYTHON=python3.12 ...")'

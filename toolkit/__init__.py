@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toolkit.analysis import frames, plots
     from toolkit.completion.complete import LM
     from toolkit.completion.load import complete, load, stream
     from toolkit.completion.record import Completion, CompletionRecord
@@ -33,7 +34,9 @@ __all__ = [
     "ModelNotFound",
     "ToolkitError",
     "complete",
+    "frames",
     "load",
+    "plots",
     "serve",
     "stream",
 ]
@@ -53,8 +56,13 @@ _HOMES = {
     "stream": "completion.load",
 }
 
+_ROOMS = {"frames": "analysis.frames", "plots": "analysis.plots"}
+"""Public names that are modules themselves."""
+
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{_ROOMS[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -96,7 +96,9 @@ def demo(model: Model = None) -> None:
 
 @app.command()
 def serve(
-    model: Annotated[list[str] | None, typer.Option(help="As above; repeat for more.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Folder, .gguf file or hub id; repeatable.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8321,
     max_queue: Annotated[int, typer.Option(help="Sequences that may wait; then 429.")] = 256,
@@ -122,6 +124,8 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("waitress").setLevel(logging.ERROR)
     keys = _api_keys(api_key_file)
+    if not keys and host not in ("127.0.0.1", "::1", "localhost"):
+        logging.warning("%s may be reached by other machines and wants no key", host)
     limits = toolkit.Limits(max_logprobs=top_logprobs)
     with contextlib.ExitStack() as stack:
         lms = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -61,6 +62,7 @@ class LM:
         self.context = engine.limits.context
         self._guides: dict[tuple[str, ...], Guide] = {}
         self._lock = threading.Lock()
+        weakref.finalize(self, engine.stop)  # a model that nobody holds any more ends its thread
 
     # --- what users call ------------------------------------------------------------------------
 
@@ -138,6 +140,22 @@ class LM:
         size = f"{c.layers} layers, width {c.width}, vocabulary {c.vocab_size}"
         place = f"context {self.context}, {self.engine.dtype}"
         return f"<LM {self.name}: {c.family}, {size}, {place}; {self.engine.stats!r}>"
+
+    def _repr_html_(self) -> str:
+        """The card that Jupyter shows."""
+        # Not at the top: pandas is not on the way to a first token.
+        from toolkit.analysis import card
+
+        c = self.engine.config
+        rows = {
+            "family": f"{c.family}, {c.layers} layers, width {c.width}",
+            "vocabulary": f"{c.vocab_size:,} tokens",
+            "context": f"{self.context:,} tokens",
+            "dtype": str(self.engine.dtype),
+            "fingerprint": self.fingerprint or "none",
+            "so far": repr(self.engine.stats),
+        }
+        return card.table(self.name, rows)
 
     # --- what the other surfaces call -------------------------------------------------------------
 

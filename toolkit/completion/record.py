@@ -198,3 +198,19 @@ class Completion(dict[str, Any]):
     def copy(self) -> Completion:
         """A shallow copy with the same record."""
         return copy.copy(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What Jupyter shows: text, heat map and a line of facts; plain text in a terminal.
+
+        `include` and `exclude` are for the caller to apply; both forms are always there.
+        """
+        # Not at the top: pandas is not on the way to a first token.
+        from toolkit.analysis import card
+
+        return {"text/plain": card.answer_text(self), "text/html": card.answer_html(self)}
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """The same plain text: IPython would prefer its own way with a dict."""
+        from toolkit.analysis import card
+
+        printer.text(card.answer_text(self))

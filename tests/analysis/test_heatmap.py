@@ -1,0 +1,114 @@
+"""The heat map in HTML: escaped, bounded, honest about what is missing."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+
+from tests.analysis.answers import CHAT, OPENAI, hostile, ours
+from toolkit import frames
+from toolkit.analysis.card import answer_html, answer_text, table
+from toolkit.analysis.heatmap import to_html
+from toolkit.errors import InvalidRequest
+
+
+def copied(page: str) -> str:
+    """What a selection of the text copies: all but the marks that cannot be selected."""
+    before = None
+    while before != page:
+        before = page
+        page = re.sub(r"<(span|div)[^<>]*user-select:none[^<>]*>[^<]*</\1>", "", page)
+    return html.unescape(re.sub(r"<[^<>]*>", "", page))
+
+
+@pytest.mark.parametrize(
+    "text", ["<script>alert(1)</script>", '" onmouseover="x', "</span></div><img src=x>", "&lt;"]
+)
+def test_every_token_is_escaped(text: str):
+    page = answer_html(hostile(text))
+    tags = set(re.findall(r"</?([a-z]+)", page))
+    assert tags <= {"div", "span"}
+    assert not re.search(r"<[^>]*\bon\w+=", re.sub(r'"[^"]*"', '""', page))
+    assert text in copied(page)
+
+
+def test_controls_are_spelled_out_and_direction_is_isolated():
+    page = answer_html(hostile("a\x1b[31m\u202eb"))
+    assert "\x1b" not in page and "\u202e" not in page
+    assert "&lt;1B&gt;" in page and "&lt;202E&gt;" in page
+    assert "unicode-bidi:isolate" in page
+    assert "\x1b" not in answer_text(hostile("a\x1b[31m"))
+
+
+def test_whitespace_is_seen_and_not_copied():
+    page = to_html(frames.tokens(hostile(" a\n\tb")))
+    assert "·" in page and "⏎" in page and "⇥" in page
+    assert copied(page).endswith(" a\n\tb")
+
+
+def test_a_character_in_two_tokens_is_shown_once():
+    page = to_html(frames.tokens(CHAT))
+    assert page.count("\U0001f600") == 1 and "\ufffd" not in page
+    assert copied(page).endswith("\U0001f600ok")
+
+
+def test_hover_has_logprob_rank_and_alternatives():
+    page = answer_html(ours())
+    title = html.unescape(re.findall(r'title="([^"]*)"', page)[2])
+    assert title.splitlines() == [
+        "a   id 97",
+        "p .22 · logprob -1.500 · rank 3 · entropy 2.00 nats",
+        "drawn with p .14 out of 2 tokens",
+        "     .61  z",
+        "     .47  y   dropped by top_p",
+        "▸    .22  a",
+    ]
+
+
+@pytest.mark.parametrize("color", ["probability", "surprisal", "rank", "entropy"])
+def test_colours_have_numbers_too(color: str):
+    page = to_html(frames.tokens(ours()), color=color, numbers=True)
+    number = {"probability": ".22", "surprisal": "2.2", "rank": "3", "entropy": "2.9"}[color]
+    assert f">{number}</span></span>" in page
+    assert "border-bottom:1px dotted" in page  # the first token of the prompt has no value
+
+
+def test_long_texts_stop_at_the_limit_and_say_how_much_is_left():
+    answer = hostile("word ")
+    answer["choices"][0]["logprobs"]["content"] *= 3000
+    page = to_html(frames.tokens(answer), frames.candidates(answer))
+    assert len(page.encode()) <= 200_000
+    (left,) = re.findall(r"… ([\d,]+) more tokens", page)
+    assert page.count("<span title=") + int(left.replace(",", "")) == 3000
+    assert len(answer_html(answer).encode()) <= 200_000
+
+
+def test_another_colour_is_refused():
+    with pytest.raises(InvalidRequest, match="`color`"):
+        to_html(frames.tokens(OPENAI), color="red")
+
+
+def test_a_completion_shows_itself():
+    bundle = ours()._repr_mimebundle_()
+    assert bundle["text/plain"].startswith("hia\n-- finish: stop · 2 tokens · 10 tokens/s · seed 7")
+    assert "seed 7" in bundle["text/html"] and "<script" not in bundle["text/html"]
+
+
+def test_an_answer_without_logprobs_shows_its_text():
+    page = answer_html({"choices": [{"index": 0, "text": "<i>", "finish_reason": "stop"}]})
+    assert "&lt;i&gt;" in page
+
+
+def test_ipython_shows_the_text_and_not_the_dict():
+    from IPython.core.formatters import DisplayFormatter
+
+    answer = ours()
+    shown, _ = DisplayFormatter().format(answer)
+    assert shown == answer._repr_mimebundle_()
+
+
+def test_a_card_is_escaped():
+    page = table("<m>", {"a&b": "<1>"})
+    assert "<b>&lt;m&gt;</b>" in page and "a&amp;b" in page and "&lt;1&gt;" in page

@@ -1,0 +1,65 @@
+"""`toolkit serve` as a process: starts, answers with a key, ends in peace."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+from typer.testing import CliRunner
+
+from tests.contract import toys
+from tests.oracle.toy import write_toy
+from toolkit.cli import app
+
+
+def test_serve_answers_until_it_is_told_to_stop(tmp_path: Path):
+    write_toy(tmp_path / "toy", toys.table(), toys.VOCABULARY, context=toys.CONTEXT)
+    (tmp_path / "keys").write_text("hunter1\n\nhunter2\n")
+    name = str(tmp_path / "toy")
+    command = [sys.executable, "-m", "toolkit", "serve", "--model", name, "--port", "0"]
+    command += ["--api-key-file", str(tmp_path / "keys"), "--rate-limit", "2/hour"]
+    command += ["--max-queue", "4", "--max-batch", "2", "--top-logprobs", "3"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TOOLKIT_API_KEY": "hunter3"},
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        (url,) = re.findall(r"at (\S+)/v1 and", line)
+        assert url.startswith("http://127.0.0.1:")
+        for key, status in [("hunter1", 200), ("hunter2", 200), ("hunter3", 200), ("hunter", 401)]:
+            headers = {"Authorization": f"Bearer {key}"}
+            asked = {"prompt": "A", "logprobs": 3, "max_tokens": 1}
+            reply = httpx2.post(url + "/v1/completions", json=asked, headers=headers, timeout=200)
+            assert reply.status_code == status
+        headers = {"Authorization": "Bearer hunter1"}
+        too_many = {"prompt": ["A"] * 7}
+        reply = httpx2.post(url + "/v1/completions", json=too_many, headers=headers, timeout=200)
+        assert reply.status_code == 429, "seven do not fit a queue of four"
+        reply = httpx2.post(url + "/v1/completions", json=too_many, headers=headers, timeout=200)
+        assert "More than 2" in reply.text
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    lines = [line for line in errors.splitlines() if "/v1/completions" in line]
+    assert [line.split("/v1/completions ")[1].split()[0] for line in lines] == [
+        "200", "200", "200", "401", "429", "429",
+    ]  # fmt: skip
+    assert "hunter" not in errors
+
+
+def test_file_without_a_key_is_refused(tmp_path: Path):
+    (tmp_path / "keys").write_text("\n")
+    result = CliRunner().invoke(app, ["serve", "--api-key-file", str(tmp_path / "keys")])
+    assert result.exit_code == 2
+    assert "holds no key" in " ".join(re.sub(r"[│\n]", " ", result.output).split())
