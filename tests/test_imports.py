@@ -23,8 +23,7 @@ def test_a_first_token_needs_no_heavy_package(folder):
     code = f"""
 import sys, toolkit
 with toolkit.load() as lm:
-    text = lm.complete("The capital of France is", max_tokens=1, temperature=0)["choices"][0]["text"]
-print(text, [m for m in {LATE!r} if m in sys.modules])
+    answer = lm.complete("The capital of France is", max_tokens=1, temperature=0)
+print(answer["choices"][0]["text"], [m for m in {LATE!r} if m in sys.modules])
 """
     assert run(code) == "Paris []"
-

@@ -51,7 +51,7 @@ def logits_of(peer, ids):
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_greedy_text_is_that_of_hugging_face(lm, peer, prompt):
-    """Equal tokens; where they part, Hugging Face's own two logits there are less than 1e-3 apart."""
+    """Equal tokens; where they part, Hugging Face's own two logits are less than 1e-3 apart."""
     record = lm.complete(prompt, max_tokens=NEW, temperature=0).record
     ids, ours = list(record.prompts[0]), [t.id for t in record.choices[0].tokens]
     with torch.no_grad():

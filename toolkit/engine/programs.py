@@ -24,7 +24,7 @@ def keep_programs(folder: Path) -> None:
     with contextlib.suppress(OSError):
         place.chmod(0o700)
     jax.config.update("jax_compilation_cache_dir", str(place))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _processor() -> str:

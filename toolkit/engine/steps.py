@@ -21,9 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from toolkit.models.cache import KVCache
+from toolkit.models.cache import KVCache, upload
 from toolkit.models.config import ModelConfig
 from toolkit.models.decoder import Decoder
 from toolkit.sampling.guide import GuideTables, advance
@@ -50,19 +51,23 @@ class DecodeState:
     history: History
 
     @classmethod
-    def zeros(cls, config: ModelConfig, *, rows: int, slots: int, dtype: jnp.dtype) -> DecodeState:
+    def zeros(cls, config: ModelConfig, *, rows: int, slots: int, dtype: DTypeLike) -> DecodeState:
         """An empty batch."""
+
+        def empty(kind: type, *shape: int) -> Array:
+            return upload(np.zeros((rows, *shape), kind))
+
         vocab = config.vocab_size
         return cls(
             cache=KVCache.zeros(config, rows=rows, slots=slots, dtype=dtype),
-            logits=jnp.zeros((rows, vocab), jnp.float32),
-            token=jnp.zeros((rows,), jnp.int32),
-            position=jnp.zeros((rows,), jnp.int32),
+            logits=empty(np.float32, vocab),
+            token=empty(np.int32),
+            position=empty(np.int32),
             history=History(
-                step=jnp.zeros((rows,), jnp.int32),
-                counts=jnp.zeros((rows, vocab), jnp.int32),
-                prompted=jnp.zeros((rows, vocab), jnp.bool_),
-                node=jnp.zeros((rows,), jnp.int32),
+                step=empty(np.int32),
+                counts=empty(np.int32, vocab),
+                prompted=empty(np.bool_, vocab),
+                node=empty(np.int32),
             ),
         )
 

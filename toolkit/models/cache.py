@@ -6,6 +6,8 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from toolkit.models.config import ModelConfig
@@ -47,15 +49,23 @@ class KVCache:
     layers: tuple[LayerCache, ...]
 
     @classmethod
-    def zeros(cls, config: ModelConfig, *, rows: int, slots: int, dtype: jnp.dtype) -> KVCache:
-        """An empty cache for `rows` sequences of up to `slots` tokens."""
+    def zeros(cls, config: ModelConfig, *, rows: int, slots: int, dtype: DTypeLike) -> KVCache:
+        """An empty cache for `rows` sequences of up to `slots` tokens.
+
+        Uploaded, not computed: no program is compiled and none waits behind those that run.
+        """
         shape = (rows * config.kv_heads, slots, config.head_width)
+        empty = np.zeros(shape, dtype)
         return cls(
             layers=tuple(
-                LayerCache(keys=jnp.zeros(shape, dtype), values=jnp.zeros(shape, dtype))
-                for _ in range(config.layers)
+                LayerCache(keys=upload(empty), values=upload(empty)) for _ in range(config.layers)
             )
         )
+
+
+def upload(array: np.ndarray) -> Array:
+    """A device array with memory of its own, so that it may be donated."""
+    return jax.device_put(array, may_alias=False)
 
 
 def attend(

@@ -1,0 +1,86 @@
+"""The driver's side of a worker."""
+
+from __future__ import annotations
+
+import json
+import select
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from experiments.benchmarks.settings import ROOT
+
+PATIENCE = 900
+"""Seconds that one command may take; torch.compile needs a minute or two on few cores."""
+
+
+class EngineFailed(Exception):
+    """An engine could not be loaded or could not do what it was asked."""
+
+
+class Process:
+    """A worker that has loaded its engine. Close it to end the process."""
+
+    def __init__(self, engine: str, python: Path | str, **arguments: Any):
+        """Raises EngineFailed if the engine does not load, as when its package is missing."""
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        command = [python, "-m", "experiments.benchmarks.worker", engine, json.dumps(arguments)]
+        self._process = subprocess.Popen(
+            list(map(str, command)),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
+        try:
+            self._answer(engine)
+        except EngineFailed:
+            self.close()
+            raise
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """One command and its answer. Raises EngineFailed."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+        self._process.stdin.flush()
+        return self._answer(do)
+
+    def _answer(self, what: str) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
+        if not ready:
+            raise EngineFailed(f"{what}: no answer in {PATIENCE} s")
+        line = self._process.stdout.readline()
+        if not line:
+            self._log.seek(0)
+            told = " ".join(self._log.read()[-500:].split())
+            raise EngineFailed(f"{what}: the process ended. {told}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise EngineFailed(answer["error"])
+        return answer["answer"]
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
