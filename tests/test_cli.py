@@ -12,6 +12,12 @@ from pathlib import Path
 import jsonschema
 
 COMMAND = [sys.executable, "-m", "toolkit"]
+INTERRUPTIBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker's children ignore it
+from toolkit.cli import main
+main()
+"""
 
 
 def toolkit(*words: str) -> subprocess.CompletedProcess[str]:
@@ -55,7 +61,7 @@ def test_demo_shows_a_completion_and_its_tokens(folder):
 def test_ctrl_c_stops_a_completion_at_once(folder: Path):
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
-        [*COMMAND, "complete", "Once upon a time", "--max-tokens", "4000"],
+        [sys.executable, "-c", INTERRUPTIBLE, "complete", "Once upon", "--max-tokens", "4000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -194,6 +195,11 @@ def _print_tokens(tokens: Sequence[Any]) -> None:
 
 def main() -> None:
     """Run the command; our own errors become one line and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a terminal that cannot show a character shows "?"
+            stream.reconfigure(errors="replace")
     try:
         app(standalone_mode=True)
     except ToolkitError as error:

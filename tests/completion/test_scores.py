@@ -41,7 +41,10 @@ def test_choose_and_score_choices_agree(lm):
     assert sum(c.share for c in exact) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("choices", ["abc", [["a"]], [["a"], "b"], [["a"], [1]], [["a"], [""]], []])
+@pytest.mark.parametrize(
+    "choices",
+    [None, 5, ["\ud800", "b"], "abc", [["a"]], [["a"], "b"], [["a"], [1]], [["a"], [""]], []],
+)
 def test_choices_that_do_not_fit_are_refused(lm, choices):
     with pytest.raises(InvalidRequest, match="`choices`") as refused:
         lm.score_choices(["x", "y"], choices)
@@ -53,3 +56,12 @@ def test_more_texts_than_a_request_may_hold_can_be_scored(lm, monkeypatch):
     scored = lm.score([[7, 5], [8, 5], [7, 5]])
     assert len(scored) == 3
     assert scored[0].tokens[1].logprob == scored[2].tokens[1].logprob
+
+
+def test_a_long_choice_is_scored_by_its_own_tokens_alone(lm):
+    """It has more tokenisations than can be listed; counting them does not list them."""
+    choice = " Paris, the city of light and love, on the Seine river"
+    (found,) = lm.choose("The capital is", [choice])
+    assert found.logprob_sum is None
+    (scored,) = lm.score_choices("The capital is", [choice])[0]
+    assert found.logprob == pytest.approx(scored.logprob, abs=1e-5)

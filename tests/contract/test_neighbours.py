@@ -114,7 +114,7 @@ def test_case_103_a_stream_closed_before_its_first_chunk_stops_too(toy: LM):
     assert generated_by(toy, lambda: toy.stream(["s"] * 256, **ENDLESS).close()) < whole / 2
 
 
-def test_an_interrupt_stops_a_completion_and_the_next_one_works(toy: LM):
+def test_an_interrupt_stops_a_completion_and_the_next_one_works(toy: LM, interruptible: None):
     """As Ctrl-C does: a signal in the main thread, which waits for the answer."""
     assert threading.current_thread() is threading.main_thread()
     expected = strict_answer(toy, "q", n=ROWS, seed=5)["choices"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
 import subprocess
 import sys
@@ -10,11 +12,13 @@ import time
 
 import pytest
 
+import toolkit
+
 LONG = {"max_tokens": 4000, "ignore_eos": True, "temperature": 0.0}
 
 
-def test_interrupt_in_the_main_thread(lm):
-    timer = threading.Timer(1.0, signal.raise_signal, [signal.SIGINT])
+def test_interrupt_in_the_main_thread(lm, interruptible):
+    timer = threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT])
     began = time.perf_counter()
     timer.start()
     with pytest.raises(KeyboardInterrupt):
@@ -22,6 +26,39 @@ def test_interrupt_in_the_main_thread(lm):
     assert time.perf_counter() - began < 5
     answer = lm.complete("The capital of France is", max_tokens=1, temperature=0)
     assert answer["choices"][0]["text"] == " Paris"
+
+
+def test_interrupt_while_prompts_are_computed(lm, interruptible):
+    """The chunk that runs is finished; nothing else of the cancelled request is computed."""
+    threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        lm.complete([[token] * 500 for token in range(100, 140)], max_tokens=3)
+    before = lm.stats().prefilled
+    lm.complete("The capital of France is", max_tokens=1, temperature=0)
+    assert lm.stats().prefilled - before < 3 * 512
+
+
+def test_closing_a_stream_from_another_thread(lm):
+    stream = lm.stream("Once upon a time", **LONG)
+    next(stream)
+    reader = threading.Thread(target=list, args=[stream])
+    reader.start()
+    stream.close()
+    reader.join(timeout=30)
+    assert not reader.is_alive()
+    lm.complete("x", max_tokens=1)
+    assert lm.engine.running == 0
+
+
+def test_a_model_that_nobody_holds_ends_its_thread(folder):
+    model = toolkit.load(folder)
+    model.complete("x", max_tokens=1)
+    thread = model.engine._thread
+    assert thread is not None and thread.is_alive()
+    del model
+    gc.collect()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
 
 
 def test_closing_a_stream_frees_its_row(lm):

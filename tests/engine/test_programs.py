@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from toolkit.completion.run import Run
 from toolkit.engine.steps import DecodeState
 from toolkit.sampling.guide import pack
 from toolkit.sampling.params import Report, Rows, SamplingParams
@@ -63,9 +64,8 @@ def test_a_mixed_batch_runs_in_one_program(lm):
     requests = [lm.parse(f"Prompt {i} is", any_request(rng), stream=False) for i in range(16)]
     lm.complete("Warm", n=16, max_tokens=3)
     before = dict(lm.engine.steps.traces)
-    from toolkit.completion.run import Run
-
-    runs = [Run(lm, request) for request in requests]
+    with lm.engine._wake:  # the engine waits until all sixteen are there
+        runs = [Run(lm, request) for request in requests]
     records = [run.finish() for run in runs]
     assert all(record.choices for record in records)
     assert lm.engine.steps.traces["decode"] == before["decode"]

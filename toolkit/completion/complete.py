@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import threading
-import weakref
 from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -62,7 +61,6 @@ class LM:
         self.context = engine.limits.context
         self._guides: dict[tuple[str, ...], Guide] = {}
         self._lock = threading.Lock()
-        weakref.finalize(self, engine.stop)  # a model that nobody holds any more ends its thread
 
     # --- what users call ------------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -21,7 +23,7 @@ from toolkit.completion.text import Tokenizer
 from toolkit.engine import scheduler
 from toolkit.engine.engine import Engine
 from toolkit.engine.programs import keep_programs
-from toolkit.errors import UnsupportedModel
+from toolkit.errors import InvalidRequest, UnsupportedModel
 from toolkit.models import catalog, checkpoint
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -48,13 +50,19 @@ def load(
     sequences that run together. `strict`: a request gives the same bits whatever runs beside it.
     `prefix_bytes`: memory for prompts that may come again.
 
-    Raises FetchError, CheckpointError and UnsupportedModel with what to do about it.
+    Raises InvalidRequest for arguments out of range, FetchError, CheckpointError and
+    UnsupportedModel for a model that cannot be had, each with what to do about it.
     """
+    _check_model(model)
+    _check_count("max_batch", max_batch, 1, scheduler.ROWS[-1])
+    _check_count("prefix_bytes", prefix_bytes, 0, sys.maxsize)
+    if context is not None:
+        _check_count("context", context, 1, sys.maxsize)
     folder = catalog.resolve(model)
     keep_programs(catalog.models_directory().parent / "programs")
     decoder = checkpoint.load(folder, dtype=_dtype(dtype))
     config = decoder.config
-    room = min(config.context, context or 8192)
+    room = min(config.context, 8192 if context is None else context)
     engine = Engine(
         decoder,
         limits=scheduler.Limits(max_rows=max_batch, min_rows=2 if strict else 1, context=room),
@@ -62,9 +70,24 @@ def load(
     )
     tokenizer = Tokenizer.from_folder(folder, vocab_size=config.vocab_size)
     name = catalog.DEFAULT if model is None else str(model)
-    return LM(
+    lm = LM(
         engine, tokenizer, name=name, fingerprint=_fingerprint(folder, tokenizer), limits=limits
     )
+    weakref.finalize(lm, engine.stop)  # a model that nobody holds any more ends its thread
+    return lm
+
+
+def _check_model(model: object) -> None:
+    if not isinstance(model, str | Path | None):
+        message = f"`model` must be a name or a path, got {model!r:.80}."
+        raise InvalidRequest(f"{message} None is the embedded default.", param="model")
+
+
+def _check_count(name: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        limit = f"{low} or more" if high == sys.maxsize else f"in [{low}, {high}]"
+        message = f"`{name}` must be a whole number, {limit}; got {value!r:.80}."
+        raise InvalidRequest(f"{message} Leave it out for the default.", param=name)
 
 
 def _dtype(name: str | None) -> np.dtype:
@@ -92,6 +115,7 @@ def _fingerprint(folder: Path, tokenizer: Tokenizer) -> str:
 
 def loaded(model: str | None) -> LM:
     """The model of this name, loaded on first use and kept."""
+    _check_model(model)
     name = model or catalog.DEFAULT
     with _lock:
         if name not in _loaded:

@@ -20,6 +20,7 @@ from toolkit.completion.record import (
 )
 from toolkit.completion.request import CompletionRequest, check_tokens, sampling_params
 from toolkit.engine.job import Ended, Event, Failed, Job, Prompted, Tokens
+from toolkit.errors import EngineClosed
 from toolkit.sampling.params import Report
 
 if TYPE_CHECKING:
@@ -126,8 +127,11 @@ class Run:
 
     def cancel(self) -> None:
         """Give the rows back; for a finished run nothing is left to do."""
-        self.lm.engine.cancel(list(self._by_ticket))
+        tickets = list(self._by_ticket)
         self._by_ticket.clear()
+        self.lm.engine.cancel(tickets)
+        for ticket in tickets[:1]:  # wakes a thread that waits for the next event
+            self._events.put(Failed(ticket, EngineClosed("The request was cancelled.")))
 
     def _next(self) -> Candidate | None:
         """Wait for one event; the candidate whose text or state it may have changed."""
@@ -146,7 +150,7 @@ class Run:
         elif isinstance(event, Ended):
             candidate.end(event)
         if candidate.over:
-            del self._by_ticket[event.ticket]
+            self._by_ticket.pop(event.ticket, None)
             if isinstance(event, Tokens):
                 self.lm.engine.cancel([event.ticket])
         return candidate
@@ -239,9 +243,12 @@ class Stream(Iterator[T]):
 
     def close(self) -> None:
         """Stop; nothing more comes. May be called twice."""
-        self._pieces.close()
         if not self._run.over:
             self._run.cancel()
+        try:
+            self._pieces.close()
+        except ValueError:  # another thread waits in it; the cancelled run has woken it
+            return
 
     def __del__(self) -> None:
         self.close()

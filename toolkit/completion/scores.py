@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import heapq
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from toolkit.completion.record import TokenRecord
@@ -147,44 +146,68 @@ def score_choices(
 
 def _choices_of_each(choices: Any, count: int) -> list[tuple[str, ...]]:
     """The choices of each of `count` prompts: the same strings for all, or a list for each."""
-    shared = bool(choices) and all(isinstance(choice, str) for choice in choices)
-    groups = [choices] * count if shared else choices
     way_out = "Give a list of strings for all prompts, or one such list for each prompt."
-    if isinstance(choices, str) or len(groups) != count:
-        message = f"`choices` {choices!r:.80} does not fit {count} prompts."
+    if isinstance(choices, str) or not isinstance(choices, Iterable):
+        message = f"`choices` {choices!r:.80} is no list."
         raise InvalidRequest(f"{message} {way_out}", param="choices")
-    for group in groups:
-        if isinstance(group, str) or not all(isinstance(c, str) and c for c in group):
-            message = f"`choices` holds {group!r:.80}, which is no list of non-empty strings."
-            raise InvalidRequest(f"{message} {way_out}", param="choices")
-    return [tuple(group) for group in groups]
+    listed = list(choices)
+    shared = bool(listed) and all(isinstance(choice, str) for choice in listed)
+    groups = [listed] * count if shared else listed
+    if len(groups) != count:
+        message = f"`choices` has {len(groups)} lists for {count} prompts."
+        raise InvalidRequest(f"{message} {way_out}", param="choices")
+    return [tuple(_choice(c, way_out) for c in _members(group, way_out)) for group in groups]
+
+
+def _members(group: Any, way_out: str) -> Iterable[Any]:
+    if isinstance(group, str) or not isinstance(group, Iterable):
+        message = f"`choices` holds {group!r:.80}, which is no list of strings."
+        raise InvalidRequest(f"{message} {way_out}", param="choices")
+    return group
+
+
+def _choice(choice: Any, way_out: str) -> str:
+    if not isinstance(choice, str) or not choice:
+        message = f"`choices` holds {choice!r:.80}, which is no non-empty string."
+        raise InvalidRequest(f"{message} {way_out}", param="choices")
+    try:
+        choice.encode()
+    except UnicodeEncodeError:
+        message = f"`choices` holds {choice!r:.80}, which has a lone surrogate and is no text."
+        raise InvalidRequest(f"{message} {way_out}", param="choices") from None
+    return choice
 
 
 def _tokenisations(lm: LM, choice: str) -> tuple[list[tuple[int, ...]], bool]:
     """The canonical tokens first, then every other way to spell the choice, and True; where there
     are too many ways, the canonical tokens alone and False."""
     canonical = tuple(lm.tokenizer.encode_continuation(choice))
-    ways = [canonical]
-    for way in _spellings(lm, choice.encode()):
-        if way != canonical:
-            ways.append(way)
-        if len(ways) > TOKENISATIONS:
-            return [canonical], False
-    return ways, True
+    text = choice.encode()
+    pieces = [_pieces_from(lm, text, start) for start in range(len(text))]
+    ways = [0] * len(text) + [1]
+    for start in reversed(range(len(text))):
+        ways[start] = sum(ways[end] for _, end in pieces[start])
+    if ways[0] > TOKENISATIONS:
+        return [canonical], False
 
-
-def _spellings(lm: LM, text: bytes) -> Iterator[tuple[int, ...]]:
-    """Every sequence of tokens with these bytes, those with the fewest tokens first."""
-    heap: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, ())]
-    longest = max(map(len, lm.pieces))
-    while heap:
-        count, start, way = heapq.heappop(heap)
+    def spell(start: int) -> Iterator[tuple[int, ...]]:
         if start == len(text):
-            yield way
-            continue
-        for end in range(start + 1, min(len(text), start + longest) + 1):
-            for token in lm.pieces.get(text[start:end], ()):
-                heapq.heappush(heap, (count + 1, end, (*way, token)))
+            yield ()
+        for token, end in pieces[start] if start < len(text) else ():
+            if ways[end]:
+                yield from ((token, *rest) for rest in spell(end))
+
+    return [canonical, *(way for way in spell(0) if way != canonical)], True
+
+
+def _pieces_from(lm: LM, text: bytes, start: int) -> list[tuple[int, int]]:
+    """The tokens that spell the text from `start` on, each with the place where it ends."""
+    longest = max(map(len, lm.pieces))
+    return [
+        (token, end)
+        for end in range(start + 1, min(len(text), start + longest) + 1)
+        for token in lm.pieces.get(text[start:end], ())
+    ]
 
 
 def _sequence_logprobs(

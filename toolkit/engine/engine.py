@@ -15,7 +15,7 @@ import operator
 import queue
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,10 +27,11 @@ from toolkit.engine.prefixes import Prefix, Prefixes
 from toolkit.engine.scheduler import SLOTS, Limits, Scheduler, slot_bucket
 from toolkit.engine.stats import Stats
 from toolkit.engine.steps import Arrival, DecodeState, Steps
-from toolkit.errors import EngineClosed, EngineFault, QueueFull
+from toolkit.errors import EngineClosed, EngineFault, QueueFull, ToolkitError
+from toolkit.models.cache import upload
 from toolkit.models.decoder import Decoder
 from toolkit.sampling.guide import Guide, GuideTables, pack
-from toolkit.sampling.params import Report, Rows, SamplingParams
+from toolkit.sampling.params import Report, Rows, SamplingParams, bucket
 from toolkit.sampling.sample import TOP, Drawn, Variant
 
 log = logging.getLogger("toolkit.engine")
@@ -38,6 +39,9 @@ log = logging.getLogger("toolkit.engine")
 IN_FLIGHT = 2
 """Blocks that are sent before the oldest is read: the host works on one while the device runs the
 next."""
+
+PREFILL = 512
+"""Prompt tokens that are computed in a turn while no row runs."""
 
 BLOCK = 1
 """Decode steps in a dispatch. On CPU a step takes far longer than its dispatch: more would gain
@@ -156,8 +160,10 @@ class Engine:
                 self._turn()
             except Exception as error:  # one bad step must not end the thread that serves everybody
                 log.exception("a step failed")
-                self._fail_all(EngineFault(f"A step failed: {type(error).__name__}: {error}"))
-        self._fail_all(EngineClosed("The engine was closed while the request ran."))
+                self._give_up(EngineFault(f"A step failed: {type(error).__name__}: {error}"))
+        waiting = [*self._scheduler.waiting, *self._inbox]
+        self._give_up(EngineClosed("The engine was closed while the request ran."))
+        _fail(waiting, EngineClosed("The engine was closed while the request waited."))
 
     def _await_work(self) -> bool:
         """Take what was submitted; sleep while there is nothing to do. False once closed."""
@@ -184,36 +190,34 @@ class Engine:
             self._read(self._blocks.popleft())
             self._scheduler.drop_finished()
 
-    def _fail_all(self, error: EngineFault | EngineClosed) -> None:
+    def _give_up(self, error: ToolkitError) -> None:
+        """End what runs and forget the batch, whose state may be lost. Who waits can still run."""
         scheduler = self._scheduler
-        for ticket in [*scheduler.running, *scheduler.waiting, *self._inbox]:
-            ticket.finish(Failed(ticket, error))
-        scheduler.waiting.clear()
+        _fail(scheduler.running, error)
         scheduler.drop_finished()
+        scheduler.rows = []
         self._blocks.clear()
         self._prefill, self._state = None, None
-        scheduler.rows = []
 
     # --- prompts ----------------------------------------------------------------------------------
 
     def _admit(self) -> bool:
-        """Seat waiting tickets whose prompt is in the cache; compute one more chunk of the next
-        prompt. Whether somebody was seated."""
+        """Seat waiting tickets whose prompt is in the cache, and compute chunks of the next
+        prompts: one while rows run, a few when none do. Whether somebody was seated."""
         waiting = self._scheduler.waiting
         arrivals: list[tuple[Ticket, Prefix]] = []
-        free = self.limits.max_rows - len(self._scheduler.running)
-        while waiting and len(arrivals) < free:
+        running = len(self._scheduler.running)
+        budget = 1 if running else PREFILL
+        while waiting and running + len(arrivals) < self.limits.max_rows:
             ticket = waiting[0]
-            try:
-                prefix = self._prefix_of(ticket)
-            except Exception as error:  # the fault of one prompt must not harm the others
-                self._prefill = None
-                waiting.popleft()
-                ticket.finish(Failed(ticket, EngineFault(f"Prefill failed: {error}")))
-                continue
-            if prefix is None:
+            prefix = self._prefixes.find(ticket.job.prompt, score=ticket.job.score)
+            if prefix is None and budget <= 0:
                 break
+            if prefix is None:
+                budget -= self._compute_chunk(ticket)
+                continue
             waiting.popleft()
+            self._prefill = None
             ticket.prompted(prefix.scores)
             if not ticket.over:
                 arrivals.append((ticket, prefix))
@@ -221,33 +225,32 @@ class Engine:
             try:
                 self._insert(arrivals)
             except Exception as error:
-                for ticket, _ in arrivals:  # they wait no longer and may not sit yet
-                    ticket.finish(
-                        Failed(ticket, EngineFault(f"Inserting a prompt failed: {error}"))
-                    )
+                fault = EngineFault(f"Inserting a prompt failed: {error}")
+                _fail([ticket for ticket, _ in arrivals], fault)  # they may not sit yet
                 raise
         return bool(arrivals)
 
-    def _prefix_of(self, ticket: Ticket) -> Prefix | None:
-        """The ticket's prompt from the store; None while chunks of it are still to be computed."""
-        job, running = ticket.job, self._scheduler.running
-        found = self._prefixes.find(job.prompt, score=job.score)
-        if found is not None:
-            self.stats.reused += len(job.prompt)
-            return found
-        if self._prefill is None or not self._prefill.serves(job):
-            with self.stats.watch("stretch"):
-                self._prefill = Prefill.begin(job, self.steps, self.leaves, self._prefixes)
-            self.stats.reused += self._prefill.reused
-        prefill = self._prefill
-        while not prefill.done:
-            with self.stats.watch(prefill.program):
-                self.stats.prefilled += prefill.advance()
-            if running and not prefill.done:
-                return None
-        self._prefill = None
-        self._prefixes.keep(prefill.result())
-        return self._prefixes.find(job.prompt, score=job.score)
+    def _compute_chunk(self, ticket: Ticket) -> int:
+        """One more chunk of a ticket's prompt; how many tokens. A fault ends this ticket alone."""
+        try:
+            if self._prefill is None or not self._prefill.serves(ticket.job):
+                with self.stats.watch("stretch"):
+                    self._prefill = Prefill.begin(
+                        ticket.job, self.steps, self.leaves, self._prefixes
+                    )
+                self.stats.reused += self._prefill.reused
+            with self.stats.watch(self._prefill.program):
+                count = self._prefill.advance()
+            if self._prefill.done:
+                self._prefixes.keep(self._prefill.result())
+        except Exception as error:
+            log.exception("a prompt failed")
+            self._prefill = None
+            self._scheduler.waiting.popleft()
+            _fail([ticket], EngineFault(f"Prefill failed: {error}"))
+            return 0
+        self.stats.prefilled += count
+        return count
 
     def _insert(self, arrivals: list[tuple[Ticket, Prefix]]) -> None:
         """Give arrivals their rows and draw their first tokens."""
@@ -281,16 +284,30 @@ class Engine:
     def _guide_starts(self, guides: Sequence[Guide | None]) -> list[int]:
         """Put new guides into the tables; the start node of each, 0 for None.
 
-        Guides in use keep their places, so that rows that run keep their nodes.
+        Guides that no row needs any more are dropped, and the rows' nodes follow.
         """
-        used = any(ticket.job.guide for ticket in self._scheduler.running)
-        known = self._guides if used else ()
-        fresh = dict.fromkeys(g for g in guides if g is not None and g not in known)
+        fresh = dict.fromkeys(g for g in guides if g is not None and g not in self._guides)
         if fresh or self._tables is None:
-            self._guides = (*known, *fresh)
+            running = self._scheduler.running
+            old = dict(zip(self._guides, self._starts, strict=True))
+            used = dict.fromkeys(t.job.guide for t in running if t.job.guide)
+            self._guides = (*used, *fresh)
             tables, self._starts = pack(self._guides)
             self._tables = jax.device_put(tables)
+            if tuple(used) != tuple(old)[: len(used)]:
+                self._move_nodes(old)
         return [0 if g is None else self._starts[self._guides.index(g)] for g in guides]
+
+    def _move_nodes(self, old: Mapping[Guide, int]) -> None:
+        """Rows stand at nodes counted from their guide's old start; count from the new one."""
+        assert self._state is not None, "rows run"
+        node = np.array(self._state.history.node)
+        for ticket in self._scheduler.running:
+            guide = ticket.job.guide
+            if guide and ticket.row is not None and node[ticket.row]:
+                node[ticket.row] += self._starts[self._guides.index(guide)] - old[guide]
+        history = dataclasses.replace(self._state.history, node=upload(node))
+        self._state = dataclasses.replace(self._state, history=history)
 
     # --- the batch --------------------------------------------------------------------------------
 
@@ -329,7 +346,7 @@ class Engine:
     def _variant(self) -> Variant:
         """The program for what the rows ask: one for all, but for more alternatives than usual."""
         top = max((t.job.report.top for t in self._scheduler.running), default=0)
-        return Variant(top=TOP if top <= TOP else self.config.vocab_size)
+        return Variant(top=min(bucket(top, TOP), max(TOP, self.config.vocab_size)))
 
     def _decode(self) -> bool:
         """Send one more block if some row still needs tokens; whether one was sent."""
@@ -356,6 +373,11 @@ class Engine:
                 before = ticket.generated
                 ticket.take(events_of(drawn, row, ticket.job.report))
                 self.stats.generated += ticket.generated - before
+
+
+def _fail(tickets: Iterable[Ticket], error: ToolkitError) -> None:
+    for ticket in tickets:
+        ticket.finish(Failed(ticket, error))
 
 
 def events_of(drawn: Any, row: int, report: Report) -> list[TokenEvent]:

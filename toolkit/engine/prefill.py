@@ -13,6 +13,7 @@ from toolkit.engine.scheduler import chunk_bucket, slot_bucket
 from toolkit.engine.steps import Steps
 from toolkit.models.cache import KVCache
 from toolkit.sampling.logprobs import Scored
+from toolkit.sampling.params import bucket
 from toolkit.sampling.sample import TOP
 
 REUSE = 16
@@ -64,9 +65,8 @@ class Prefill:
 
     @property
     def top(self) -> int:
-        """Alternatives that the program computes: those of every program, or the whole
-        vocabulary."""
-        return TOP if (self.job.score or 0) <= TOP else self.steps.config.vocab_size
+        """Alternatives that the program computes: a bucket that holds those asked for."""
+        return min(bucket(self.job.score or 0, TOP), self.steps.config.vocab_size)
 
     @property
     def program(self) -> str:
@@ -103,12 +103,13 @@ class Prefill:
     def _scores(self) -> PromptScores:
         parts = [jax.tree.map(lambda x, n=n: np.asarray(x)[:n], s) for s, n in self.scored]
         whole = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+        keep = max(self.job.score or 0, min(TOP, whole.top_ids.shape[1]))
         return PromptScores(
             logprob=whole.logprob,
             rank=whole.rank,
             entropy=whole.entropy,
-            top_ids=whole.top_ids,
-            top_logprobs=whole.top_logprobs,
+            top_ids=whole.top_ids[:, :keep].copy(),
+            top_logprobs=whole.top_logprobs[:, :keep].copy(),
         )
 
 

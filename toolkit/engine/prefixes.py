@@ -27,7 +27,9 @@ class Prefix:
     @functools.cached_property
     def bytes(self) -> int:
         """Memory that the entry holds."""
-        return sum(x.nbytes for x in jax.tree.leaves((self.cache, self.logits)))
+        arrays = jax.tree.leaves((self.cache, self.logits))
+        scores = [] if self.scores is None else dataclasses.astuple(self.scores)
+        return sum(x.nbytes for x in (*arrays, *scores))
 
 
 class Prefixes:

@@ -20,9 +20,10 @@ def keep_programs(folder: Path) -> None:
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     place = folder / f"{importlib.metadata.version('jaxlib')}-{_processor()}"
-    place.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(OSError):
-        place.chmod(0o700)
+    try:
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:  # programs are compiled anew then; nothing else is lost
+        return
     jax.config.update("jax_compilation_cache_dir", str(place))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 

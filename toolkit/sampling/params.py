@@ -2,7 +2,8 @@
 (`Rows`).
 
 Every field has a neutral value that changes nothing, and every field is a row of an array: another
-value never compiles another program.
+value never compiles another program. Only a `logit_bias` of more than 512 entries makes the array
+of its row wider, which is another program, compiled once.
 """
 
 from __future__ import annotations

@@ -291,10 +291,13 @@ class Bias(Rule):
     def read(self, value: Any, name: str, dialect: Dialect) -> dict[int, float]:
         if not isinstance(value, Mapping):
             raise wrong(name, "an object from token ids to numbers", value)
-        return {
-            self._id(key, name, dialect): self._amount(key, amount, name)
-            for key, amount in value.items()
-        }
+        read: dict[int, float] = {}
+        for key, amount in value.items():
+            token = self._id(key, name, dialect)
+            if token in read:
+                raise refuse(name, f"`{name}` names id {token} twice. Name each id once.")
+            read[token] = self._amount(key, amount, name)
+        return read
 
     def _id(self, key: object, name: str, dialect: Dialect) -> int:
         if isinstance(key, str) and CANONICAL_ID.fullmatch(key):
