@@ -37,7 +37,11 @@ def any_request(rng: random.Random) -> dict:
         "stop": rng.choice([None, [" the"], ["a", "\n"]]),
     }
     if rng.random() < 0.2:
-        asked |= {"guided_choice": [" Paris", " London", " a village"], "stop": None}
+        asked |= {
+            "guided_choice": [" Paris", " London", " a village"],
+            "stop": None,
+            "min_tokens": 0,
+        }
     return asked
 
 

@@ -146,11 +146,18 @@ class Engine:
         self._prefixes.clear()
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="toolkit-engine", daemon=True)
-        self._thread.start()
-        # A daemon thread inside XLA while the interpreter shuts down would crash the process.
+        thread = threading.Thread(target=self._run, name="toolkit-engine", daemon=True)
         engine = weakref.ref(self)
-        atexit.register(lambda: (alive := engine()) and alive.close())
+
+        def finish() -> None:
+            if (alive := engine()) is not None:
+                alive.stop()
+            thread.join()
+
+        # A daemon thread inside XLA while the interpreter shuts down would crash the process.
+        atexit.register(finish)
+        self._thread = thread
+        thread.start()
 
     # --- the engine's own thread -----------------------------------------------------------------
 

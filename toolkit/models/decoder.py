@@ -32,6 +32,11 @@ ONES = 8
 """Columns of ones in a norm's product; fewer than eight go to another CPU kernel."""
 
 
+PARTS = 4
+"""Parts of a kernel that meet a single row: on CPU XLA gives a small product to one core only, but
+each part of a batched one to the next free core."""
+
+
 class Linear(nnx.Module):
     """`x @ kernel.T + bias`. The kernel is stored `[out, in]`.
 
@@ -59,13 +64,21 @@ def contract(
 ) -> Float[Array, "... outputs"]:
     """Contract the last axes of both: `[..., inputs]`, `[outputs, inputs]` -> `[..., outputs]`.
 
-    `result` is the dtype of the outcome, that of `x` when left out.
+    `result` is the dtype of the outcome, that of `x` when left out. A single row meets the kernel
+    in parts.
     """
     rows = x.reshape(-1, x.shape[-1])
+    if rows.shape[0] == 1 and kernel.shape[0] % PARTS == 0 and kernel.shape[0] > ONES:
+        parts = kernel.reshape(PARTS, -1, kernel.shape[1])
+        row = jnp.broadcast_to(rows[None], (PARTS, *rows.shape))
+        contracted, batch = ((2,), (2,)), ((0,), (0,))
+    else:
+        parts, row = kernel, rows
+        contracted, batch = ((1,), (1,)), ((), ())
     out = jax.lax.dot_general(
-        rows,
-        kernel,
-        (((1,), (1,)), ((), ())),
+        row,
+        parts,
+        (contracted, batch),
         precision=exact(x.dtype),
         preferred_element_type=result,
     )
