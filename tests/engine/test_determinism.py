@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +102,18 @@ def test_default_mode_gives_the_same_tokens_to_rounding(strict, alone, lm):
     assert [t.id for t in choice.tokens] == [ids for ids, *_ in alone]
     for token, (_, logprob, *_rest) in zip(choice.tokens, alone, strict=True):
         assert token.logprob == pytest.approx(logprob, abs=1e-4)
+
+
+def test_in_another_process(alone):
+    """Everything is loaded and compiled again there."""
+    code = """
+import toolkit
+from tests.engine.test_determinism import ASKED, PROMPT, bits
+with toolkit.load(strict=True) as lm:
+    found = bits(lm.complete(PROMPT, **ASKED).record.choices[0])
+print([values[:-1] for values in found])
+"""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=root)
+    assert done.stdout.strip() == repr([values[:-1] for values in alone]), done.stderr
