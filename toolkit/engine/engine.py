@@ -293,15 +293,13 @@ class Engine:
 
         Guides that no row needs any more are dropped, and the rows' nodes follow.
         """
-        fresh = dict.fromkeys(g for g in guides if g is not None and g not in self._guides)
-        if fresh or self._tables is None:
-            running = self._scheduler.running
+        if self._tables is None or any(g is not None and g not in self._guides for g in guides):
+            used = [t.job.guide for t in self._scheduler.running]
             old = dict(zip(self._guides, self._starts, strict=True))
-            used = dict.fromkeys(t.job.guide for t in running if t.job.guide)
-            self._guides = (*used, *fresh)
+            self._guides = tuple(dict.fromkeys(g for g in (*used, *guides) if g is not None))
             tables, self._starts = pack(self._guides)
             self._tables = jax.device_put(tables)
-            if tuple(used) != tuple(old)[: len(used)]:
+            if any(used):
                 self._move_nodes(old)
         return [0 if g is None else self._starts[self._guides.index(g)] for g in guides]
 

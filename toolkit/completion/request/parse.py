@@ -159,9 +159,6 @@ def _check_endings(request: CompletionRequest) -> None:
             if stop in choice:
                 message = f"`stop` {show(stop)} occurs in the `guided_choice` {show(choice)}"
                 raise refuse("stop", f"{message} and would cut it. Remove one of them.")
-    if request.guided_choice and request.min_tokens:
-        message = f"`min_tokens` {show(request.min_tokens)} does not go with `guided_choice`"
-        raise refuse("min_tokens", f"{message}: a choice is as long as it is. Remove one of them.")
     if request.guided_choice and request.stop_token_ids:
         message = "`stop_token_ids` could cut a `guided_choice`. Remove one of them."
         raise refuse("stop_token_ids", message)
