@@ -1,0 +1,1 @@
+"""Declared grids of completions: recorded, resumed, replayed and compared, on any target."""
