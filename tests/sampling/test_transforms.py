@@ -13,7 +13,7 @@ from tests.oracle.strategies import logits as some_logits
 from tests.sampling.batches import apply, each, gather, history_of, one_of, rows_of
 from toolkit.sampling.guide import pack
 from toolkit.sampling.params import SamplingParams
-from toolkit.sampling.smallest import smallest_set
+from toolkit.sampling.smallest import CANDIDATES, largest, smallest_set
 
 THIRDS = np.log([0.5, 0.3, 0.2]) - np.log(0.5)
 """Probabilities .5 .3 .2, with the largest logit 0 as truncations expect it. The first is exactly
@@ -221,15 +221,25 @@ def test_rows_that_need_the_bisection_and_rows_that_do_not():
     ]
 
 
+def mask_of(keys, mass, target, *, guarded=True):
+    """The smallest set as a mask."""
+    leaders = largest(keys, CANDIDATES)
+    edge = smallest_set(lambda data: data, (keys, mass), target, leaders, guarded=guarded)
+    return edge.keeps(keys, jax.numpy.arange(keys.shape[1])[None, :])
+
+
+@pytest.mark.parametrize("guarded", [True, False])
 @pytest.mark.parametrize("vocab_size", [7, 300])
-def test_smallest_set_by_brute_force(vocab_size):
+def test_smallest_set_by_brute_force(vocab_size, guarded):
     rng = np.random.default_rng(vocab_size)
     keys = rng.integers(-3, 3, (64, vocab_size)) / 2
     keys[:32] += rng.random((32, vocab_size))
     keys[keys == 0] = rng.choice([-0.0, 0.0], (keys == 0).sum())
     mass = rng.integers(0, 4, (64, vocab_size)) / 1024  # sums are exact
     target = rng.integers(0, 3 * vocab_size // 2, 64) / 1024
-    found = jax.jit(smallest_set)(*(x.astype(np.float32) for x in (keys, mass, target)))
+    found = jax.jit(mask_of, static_argnames="guarded")(
+        *(x.astype(np.float32) for x in (keys, mass, target)), guarded=guarded
+    )
     for row in range(64):
         order = np.argsort(-keys[row], kind="stable")
         count = 1 + int((np.cumsum(mass[row][order]) < target[row]).sum())

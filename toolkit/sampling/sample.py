@@ -8,18 +8,30 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from toolkit.sampling.draw import draw, uniforms
 from toolkit.sampling.guide import GuideTables
 from toolkit.sampling.logprobs import Scored, score
 from toolkit.sampling.params import Rows
-from toolkit.sampling.smallest import largest
+from toolkit.sampling.smallest import CANDIDATES, largest, no_leaders
 from toolkit.sampling.sums import total
-from toolkit.sampling.transforms import PIPELINE, History, Stage, bias_of
+from toolkit.sampling.transforms import (
+    CUTS,
+    EDITS,
+    PIPELINE,
+    TEMPERATURE,
+    History,
+    bias_of,
+    penalty_of,
+)
+from toolkit.sampling.truncation import Cutter, Kept
 
 TOP = 20
 """Alternatives that every program can report; more make another program."""
+PART = 16
+"""Rows that a guarded step takes at a time, so that what it reads again and again stays in the
+processor's cache."""
 DROPPED_BY: tuple[str | None, ...] = (None, *(stage.name for stage in PIPELINE))
 """What the numbers in `Drawn.dropped` mean."""
 
@@ -72,21 +84,36 @@ def sample(
     variant: Variant,
 ) -> Drawn:
     """Draw a token for each row: `[B, V]` float32 -> `Drawn` of `[B]` and `[B, A]`."""
+    count = logits.shape[0]
+    if not variant.guarded or count <= PART or count % PART:
+        return _sample(logits, rows, history, tables, variant)
+    parts = jax.tree.map(lambda x: x.reshape(-1, PART, *x.shape[1:]), (logits, rows, history))
+    drawn = jax.lax.map(lambda part: _sample(*part, tables, variant), parts)
+    return jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), drawn)
+
+
+def _sample(
+    logits: Float[Array, "B V"],
+    rows: Rows,
+    history: History,
+    tables: GuideTables,
+    variant: Variant,
+) -> Drawn:
     guard = _Guard(variant)
     width = min(variant.top, logits.shape[1])
     top_ids = guard.when(
         jnp.any(rows.top > 0),
         lambda: largest(logits, width)[1],
-        lambda: jnp.zeros((logits.shape[0], width), jnp.int32),
+        lambda: no_leaders(logits, width)[1],
     )
     run = _Run(guard, rows, history, tables, top_ids)
     dropped = jnp.zeros(top_ids.shape, jnp.int32)
-    biased, dropped = run.stages(PIPELINE[:1], logits, dropped)
-    edited, dropped = run.stages(PIPELINE[1:2], biased, dropped)
-    legal, dropped = run.stages(PIPELINE[2:4], edited, dropped)
-    tempered = PIPELINE[4].apply(legal, rows, history, tables)
-    dropped = run.marked(dropped, legal, tempered, PIPELINE[4].name)
-    final, dropped = run.stages(PIPELINE[5:], tempered, dropped)
+    legal, dropped = run.edits(logits, dropped)
+    # Cuts compare logits with each other, so all must see the same bits: no fusion makes its own.
+    tempered = jax.lax.optimization_barrier(TEMPERATURE.apply(legal, rows, history, tables))
+    dropped = run.marked(dropped, run.at_top(legal), run.at_top(tempered), TEMPERATURE.name)
+    kept, dropped = run.cuts(tempered, dropped)
+    final = jnp.where(kept.mask(tempered), tempered, -jnp.inf)
     top_ids, dropped = guard.when(
         jnp.any(rows.processed & (rows.top > 0)),
         lambda: run.processed(final, dropped),
@@ -112,7 +139,7 @@ def sample(
         support=spread[1],
         kept_mass=spread[2],
         bias=bias_of(rows, token),
-        penalty=_taken(_at(biased, token), _at(edited, token)),
+        penalty=penalty_of(_at(logits, token) + bias_of(rows, token), rows, history, token),
         top_sampling_logprobs=jnp.minimum(
             jnp.take_along_axis(final, top_ids, axis=1) - whole[:, None], 0.0
         ),
@@ -136,7 +163,7 @@ class _Guard:
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """Runs stages of the pipeline and notes which of them dropped an alternative."""
+    """Runs the pipeline and notes which of its steps dropped an alternative."""
 
     guard: _Guard
     rows: Rows
@@ -144,31 +171,69 @@ class _Run:
     tables: GuideTables
     top_ids: Int[Array, "B A"]
 
-    def stages(self, stages: Sequence[Stage], x: Float[Array, "B V"], dropped: Int[Array, "B A"]):
-        """Apply the stages that the program contains and a row asks for, all skipped at once if
+    def edits(self, logits: Float[Array, "B V"], dropped: Int[Array, "B A"]):
+        """Apply the edits that the program contains and a row asks for, all skipped at once if
         none."""
-        kept = [stage for stage in stages if stage.name in self.guard.variant.stages]
-        needs = [jnp.any(stage.active(self.rows, self.history)) for stage in kept]
+        steps, needs = self._contained(EDITS)
 
         def apply():
-            y, marks = x, dropped
-            for stage, needed in zip(kept, needs, strict=True):
-                before = y
-                y = self.guard.when(
+            x, marks = logits, dropped
+            for step, needed in zip(steps, needs, strict=True):
+                before = x
+                x = self.guard.when(
                     needed,
-                    lambda y=y, stage=stage: stage.apply(y, self.rows, self.history, self.tables),
-                    lambda y=y: y,
+                    lambda x=x, step=step: step.apply(x, self.rows, self.history, self.tables),
+                    lambda x=x: x,
                 )
-                marks = self.marked(marks, before, y, stage.name)
-            return y, marks
+                marks = self.marked(marks, self.at_top(before), self.at_top(x), step.name)
+            return x, marks
 
-        if not kept:
-            return x, dropped
-        return self.guard.when(jnp.any(jnp.stack(needs)), apply, lambda: (x, dropped))
+        return self._any_of(needs, apply, (logits, dropped))
 
-    def marked(self, marks: Int[Array, "B A"], before, after, name: str) -> Int[Array, "B A"]:
-        """Note the alternatives that this stage dropped: above -inf before it and -inf after."""
-        was, now = (jnp.take_along_axis(x, self.top_ids, axis=1) for x in (before, after))
+    def cuts(self, logits: Float[Array, "B V"], dropped: Int[Array, "B A"]):
+        """Narrow what is kept, in the same way."""
+        steps, needs = self._contained(CUTS)
+        everything, at_top = Kept.all(len(logits)), self.at_top(logits)
+
+        def apply():
+            ranked = [needed for step, needed in zip(steps, needs, strict=True) if step.ranked]
+            leaders = self._any_of(
+                ranked, lambda: largest(logits, CANDIDATES), no_leaders(logits, CANDIDATES)
+            )
+            cutter = Cutter(logits, leaders, self.guard.variant.guarded)
+            kept, marks = everything, dropped
+            for step, needed in zip(steps, needs, strict=True):
+                before = kept
+                kept = self.guard.when(
+                    needed,
+                    lambda kept=kept, step=step: step.narrow(cutter, kept, self.rows),
+                    lambda kept=kept: kept,
+                )
+                was, now = (
+                    jnp.where(some.mask(at_top, self.top_ids), at_top, -jnp.inf)
+                    for some in (before, kept)
+                )
+                marks = self.marked(marks, was, now, step.name)
+            return kept, marks
+
+        return self._any_of(needs, apply, (everything, dropped))
+
+    def _contained(self, steps: Sequence[Any]) -> tuple[list[Any], list[Bool[Array, ""]]]:
+        """The steps that the program contains, and whether a row asks for each."""
+        steps = [step for step in steps if step.name in self.guard.variant.stages]
+        return steps, [jnp.any(step.active(self.rows, self.history)) for step in steps]
+
+    def _any_of(self, needs: Sequence[Bool[Array, ""]], apply: Callable, otherwise: Any) -> Any:
+        if not needs:
+            return otherwise
+        return self.guard.when(jnp.any(jnp.stack(needs)), apply, lambda: otherwise)
+
+    def at_top(self, x: Float[Array, "B V"]) -> Float[Array, "B A"]:
+        """The alternatives' values."""
+        return jnp.take_along_axis(x, self.top_ids, axis=1)
+
+    def marked(self, marks: Int[Array, "B A"], was, now, name: str) -> Int[Array, "B A"]:
+        """Note the alternatives that a step dropped: above -inf before it and -inf after."""
         return jnp.where((was > -jnp.inf) & (now == -jnp.inf), DROPPED_BY.index(name), marks)
 
     def processed(self, final: Float[Array, "B V"], dropped: Int[Array, "B A"]):
@@ -195,11 +260,6 @@ def _spread(logits, final, whole):
 def _no_spread(token):
     zeros = jnp.zeros(token.shape, jnp.float32)
     return zeros, jnp.zeros(token.shape, jnp.int32), zeros
-
-
-def _taken(before: Float[Array, "B"], after: Float[Array, "B"]) -> Float[Array, "B"]:
-    """How much less; 0 where there was nothing to take from."""
-    return jnp.where(before > -jnp.inf, before - after, 0.0)
 
 
 def _at(x: Float[Array, "B V"], token: Int[Array, "B"]) -> Float[Array, "B"]:

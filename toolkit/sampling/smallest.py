@@ -2,63 +2,115 @@
 
 `top_k`, `top_p` and `typical_p` are the same question: tokens in the order of a key, largest first
 and the lower id first among equals; how many are needed until their masses reach a target? Nearly
-always the answer lies among the first hundred. They are taken by a partial selection; only when a
-row needs more is its threshold found by bisection, and that is exact too.
+always the answer lies among the first hundred. They are taken by a partial selection; only the rows
+that need more have their threshold found by bisection, one after the other, and that is exact too.
+
+The answer is not a mask but its `Edge`, the last token that is kept: two numbers a row.
 """
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from toolkit.sampling.sums import total
-
 CANDIDATES = 128
 """Tokens looked at before the bisection; a selection of more costs more than it saves."""
 ROUNDING = 1e-6
 """Relative slack of a target: a mass of 0.5 in float32 may be 0.49999997."""
+LAST = 2**31 - 1
+"""No id is larger."""
+
+Leaders = tuple[Float[Array, "B A"], Int[Array, "B A"]]
+"""The largest keys of each row and their ids, in order."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Edge:
+    """The last token that is kept, in the order of falling key, the lower id first among equals."""
+
+    key: Float[Array, "B"]
+    id: Int[Array, "B"]
+
+    @classmethod
+    def none(cls, rows: int) -> Edge:
+        """Keeps every token."""
+        return cls(
+            key=jnp.full((rows,), -jnp.inf, jnp.float32), id=jnp.full((rows,), LAST, jnp.int32)
+        )
+
+    def keeps(self, keys: Float[Array, "B N"], ids: Int[Array, "_ N"]) -> Bool[Array, "B N"]:
+        """Which of these tokens are not behind the edge."""
+        key, last = self.key[:, None], self.id[:, None]
+        return (keys > key) | ((keys == key) & (ids <= last))
+
+    def nearer(self, other: Edge) -> Edge:
+        """Of each row's two edges the one that keeps less."""
+        ahead = (other.key > self.key) | ((other.key == self.key) & (other.id < self.id))
+        return other.where(ahead, self)
+
+    def where(self, condition: Bool[Array, "B"], other: Edge) -> Edge:
+        """This edge in some rows and the other one in the others."""
+        return jax.tree.map(lambda a, b: jnp.where(condition, a, b), self, other)
 
 
 def smallest_set(
-    keys: Float[Array, "B V"], mass: Float[Array, "B V"], target: Float[Array, "B"]
-) -> Bool[Array, "B V"]:
-    """Mask of the shortest run of tokens, by falling key, whose mass is at least `target`.
+    order: Callable[[Any], tuple[Float[Array, "B V"], Float[Array, "B V"]]],
+    data: Any,
+    target: Float[Array, "B"],
+    leaders: Leaders,
+    *,
+    guarded: bool,
+) -> Edge:
+    """Edge of the shortest run of tokens, by falling key, whose mass is at least `target`: `[B]`.
 
-    `[B, V]`, `[B, V]`, `[B]` -> `[B, V]`. At least one token is kept; a target beyond the whole
-    mass keeps all. Equal keys: the lower id comes first.
+    `order(data)` gives keys and masses `[B, V]` of the rows in `data`, whose leaves all begin with
+    the axis of rows; it is called for single rows too, so that a row's bits depend on that row
+    alone. `leaders` are the largest of the keys. At least one token is kept; a target beyond the
+    whole mass keeps all. Not `guarded`: no run-time choice, every row is bisected (GPU).
     """
+    keys, mass = order(data)
     goal = target * (1 - ROUNDING)
-    value, last, enough = _among_candidates(keys, mass, goal)
-    value, last = jax.lax.cond(
-        jnp.all(enough),
-        lambda: (value, last),
-        lambda: _choose(enough, (value, last), _by_bisection(keys, mass, goal)),
-    )
-    ids = jnp.arange(keys.shape[1], dtype=jnp.int32)[None, :]
-    return (keys > value[:, None]) | ((keys == value[:, None]) & (ids <= last[:, None]))
+    edge, enough = _among_leaders(mass, goal, leaders)
+    if leaders[0].shape[1] == keys.shape[1]:
+        return edge
+    if not guarded:
+        return edge.where(enough, _by_bisection(keys, mass, goal, guarded))
+    queue = jnp.argsort(enough, stable=True)  # rows that lack something come first
+
+    def mend(i, edge: Edge) -> Edge:
+        row = queue[i]
+        mine, own = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, row, 1), (data, goal))
+        found = _by_bisection(*order(mine), own, guarded)
+        return jax.tree.map(lambda whole, one: whole.at[row].set(one[0]), edge, found)
+
+    return jax.lax.fori_loop(0, jnp.sum((~enough).astype(jnp.int32)), mend, edge)
 
 
-def _among_candidates(keys, mass, goal):
-    """The last token that is kept, as (key, id), and whether it lies among the candidates."""
-    values, ids = largest(keys, min(CANDIDATES, keys.shape[1]))
+def _among_leaders(mass, goal, leaders: Leaders) -> tuple[Edge, Bool[Array, "B"]]:
+    """The edge if it lies among the leaders, and whether it does."""
+    values, ids = leaders
     held = jnp.cumsum(jnp.take_along_axis(mass, ids, axis=1), axis=1)
     short = jnp.sum((held < goal[:, None]).astype(jnp.int32), axis=1)
     at = jnp.minimum(short, values.shape[1] - 1)[:, None]
-    value = jnp.take_along_axis(values, at, axis=1)[:, 0]
+    key = jnp.take_along_axis(values, at, axis=1)[:, 0]
     last = jnp.take_along_axis(ids, at, axis=1)[:, 0]
-    whole = values.shape[1] == keys.shape[1]
-    return value, last, (short < values.shape[1]) | whole
+    return Edge(key=key, id=last), short < values.shape[1]
 
 
-def _by_bisection(keys, mass, goal):
-    """The same pair for any row: bisect on the bits of the key, then, for equal keys, on the id."""
+def _by_bisection(keys, mass, goal, guarded: bool) -> Edge:
+    """The edge of any row: bisect on the bits of the key, then, for equal keys, on the id."""
     order = ordered_bits(keys)
     low = jnp.full(goal.shape, jnp.iinfo(jnp.int32).min, jnp.int32)
     high = jnp.max(order, axis=1)
 
     def reaches(threshold):
-        return total(jnp.where(order >= threshold[:, None], mass, 0.0)) >= goal
+        return jnp.sum(jnp.where(order >= threshold[:, None], mass, 0.0), axis=1) >= goal
 
     def halve(_, ends):
         low, high = ends
@@ -69,37 +121,38 @@ def _by_bisection(keys, mass, goal):
     # Invariant: `low` reaches the goal or is the least key of all, `high + 1` does not reach it.
     threshold, _ = jax.lax.fori_loop(0, 32, halve, (low, high))
     equal = order == threshold[:, None]
-    above = total(jnp.where(order > threshold[:, None], mass, 0.0))
+    above = jnp.sum(jnp.where(order > threshold[:, None], mass, 0.0), axis=1)
     ids = jnp.arange(keys.shape[1], dtype=jnp.int32)[None, :]
 
     def halve_ids(_, ends):
         first, last = ends
         middle = (first + last) // 2
         within = equal & (ids <= middle[:, None])
-        ok = above + total(jnp.where(within, mass, 0.0)) >= goal
+        ok = above + jnp.sum(jnp.where(within, mass, 0.0), axis=1) >= goal
         return jnp.where(ok, first, middle + 1), jnp.where(ok, middle, last)
 
     start = jnp.zeros_like(threshold), jnp.full_like(threshold, keys.shape[1] - 1)
     rounds = max(keys.shape[1] - 1, 1).bit_length()
-    tied = jnp.any(jnp.sum(equal.astype(jnp.int32), axis=1) > 1)
-    _, last = jax.lax.cond(
-        tied, lambda: jax.lax.fori_loop(0, rounds, halve_ids, start), lambda: start
-    )
-    value = jnp.max(jnp.where(equal, keys, -jnp.inf), axis=1)
-    return value, last
+    if guarded:
+        tied = jnp.any(jnp.sum(equal.astype(jnp.int32), axis=1) > 1)
+        rounds = jnp.where(tied, rounds, 0)
+    _, last = jax.lax.fori_loop(0, rounds, halve_ids, start)
+    return Edge(key=jnp.max(jnp.where(equal, keys, -jnp.inf), axis=1), id=last)
 
 
-def _choose(first: Bool[Array, "B"], a, b):
-    return jax.tree.map(lambda x, y: jnp.where(first, x, y), a, b)
-
-
-def largest(x: Float[Array, "B V"], count: int) -> tuple[Float[Array, "B A"], Int[Array, "B A"]]:
+def largest(x: Float[Array, "B V"], count: int) -> Leaders:
     """The `count` largest and their ids, the lower id first among equals: `[B, V]` -> `[B, A]`.
 
     A selection alone would put -0.0 behind 0.0.
     """
-    values, ids = jax.lax.top_k(jnp.where(x == 0, 0.0, x), count)
+    values, ids = jax.lax.top_k(jnp.where(x == 0, 0.0, x), min(count, x.shape[1]))
     return values, ids
+
+
+def no_leaders(x: Float[Array, "B V"], count: int) -> Leaders:
+    """Zeros of the shape of `largest`, for when nobody asks."""
+    shape = (x.shape[0], min(count, x.shape[1]))
+    return jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.int32)
 
 
 def ordered_bits(x: Float[Array, "B V"]) -> Int[Array, "B V"]:
