@@ -10,7 +10,8 @@
     │   ├── FetchError        the download failed: offline, disk full, wrong sum
     │   ├── CheckpointError   files are missing, damaged or contradict each other
     │   └── UnsupportedModel  a family, attribute or format that is not handled exactly
-    └── RunError              an experiment's declaration or record cannot be used
+    ├── RunError              an experiment's declaration or record cannot be used
+    └── TargetError           another server refuses, fails or cannot be reached    502
 
 Every message says what was given, which rule it breaks and what to do instead.
 """
@@ -87,3 +88,28 @@ class UnsupportedModel(ModelError):
 
 class RunError(ToolkitError):
     """An experiment's declaration or record cannot be used."""
+
+
+class TargetError(ToolkitError):
+    """Another server refused a request, failed, or cannot be reached."""
+
+    status = 502
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: int | None = None,
+        body: str = "",
+        retry: bool = False,
+        retry_after: float | None = None,
+    ):
+        super().__init__(message)
+        self.code = code
+        """The HTTP status that it sent; None where none came."""
+        self.body = body
+        """What it sent, as text."""
+        self.retry = retry
+        """Whether the same request may succeed later: no connection, 408, 429, 5xx."""
+        self.retry_after = retry_after
+        """Seconds that the server asks to wait."""

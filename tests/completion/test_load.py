@@ -14,6 +14,7 @@ from toolkit.errors import InvalidRequest
         ("max_batch", 0),
         ("max_batch", 257),
         ("max_batch", True),
+        ("max_waiting", 0),
         ("context", 0),
         ("context", -5),
         ("context", 2.5),

@@ -12,6 +12,8 @@ from toolkit.engine.scheduler import (
     Limits,
     Scheduler,
     chunk_bucket,
+    expected,
+    prompt_slots,
     row_bucket,
     slot_bucket,
     used,
@@ -35,9 +37,23 @@ def test_row_buckets(need, size):
     assert row_bucket(need) == size
 
 
-@pytest.mark.parametrize(("need", "size"), [(1, 256), (256, 256), (257, 512), (1025, 2048)])
-def test_slot_buckets(need, size):
-    assert slot_bucket(need) == size
+@pytest.mark.parametrize(
+    ("need", "rows", "size"),
+    [(1, 1, 256), (256, 8, 256), (257, 1, 512), (1025, 2, 2048), (1, 16, 64), (65, 64, 128)],
+)
+def test_slot_buckets(need, rows, size):
+    assert slot_bucket(need, rows) == size
+
+
+@pytest.mark.parametrize(("need", "size"), [(1, 64), (64, 64), (65, 128), (1025, 2048)])
+def test_a_prompt_on_its_own_takes_fewer_slots(need, size):
+    assert prompt_slots(need) == size
+
+
+def test_room_is_made_for_short_completions_at_once_and_for_long_ones_as_they_grow():
+    assert expected(ticket(prompt=5, max_tokens=10).job) == 15
+    assert expected(ticket(prompt=5, max_tokens=1000).job) == 5 + 128
+    assert expected(ticket(prompt=5, max_tokens=0).job) == 6
 
 
 def test_a_long_prompt_takes_chunks_of_512_and_a_padded_rest():

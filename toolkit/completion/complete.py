@@ -8,6 +8,9 @@ from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+import numpy as np
+
+from toolkit.completion.logits import next_logits
 from toolkit.completion.parameters import Parameters
 from toolkit.completion.record import Completion, CompletionRecord
 from toolkit.completion.request import (
@@ -94,6 +97,16 @@ class LM:
         first token of a text has none unless the tokenizer puts a BOS in front of it.
         """
         return score(self, texts, top=top, add_special_tokens=add_special_tokens)
+
+    def logits(
+        self, prompt: str | Sequence[int], *, add_special_tokens: bool = True
+    ) -> np.ndarray:
+        """The model's own logits of the token after one prompt: `[V]` float32, index = token id.
+
+        They are what every sampling parameter works on, before any of them. A prompt that was
+        computed before costs nothing, one that goes on from it only its new tokens.
+        """
+        return next_logits(self, prompt, add_special_tokens=add_special_tokens)
 
     def choose(
         self, prompt: str | Sequence[int], choices: Sequence[str]

@@ -24,7 +24,9 @@ from toolkit.engine import scheduler
 from toolkit.engine.engine import Engine
 from toolkit.engine.programs import keep_programs
 from toolkit.errors import InvalidRequest, UnsupportedModel
+from toolkit.models import adapter as adapters
 from toolkit.models import catalog, checkpoint
+from toolkit.models.prepared import sha256
 
 DTYPES = ("float32", "bfloat16", "float16")
 _loaded: dict[str, LM] = {}
@@ -35,8 +37,11 @@ def load(
     model: str | Path | None = None,
     *,
     dtype: str | None = None,
+    quant: str | None = None,
+    adapter: str | Path | None = None,
     context: int | None = None,
     max_batch: int = 64,
+    max_waiting: int = 4096,
     strict: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     prefix_bytes: int = 2**28,
@@ -45,9 +50,12 @@ def load(
 
     `model`: None or "smollm2-135m-instruct" for the embedded default, a Hugging Face folder, a
     `.gguf` file, or a hub id. `dtype`: of the weights and the cache; None is float32 on CPU,
-    bfloat16 elsewhere; logits and all that follows are float32 always. `context`: most tokens of
+    bfloat16 elsewhere; logits and all that follows are float32 always. `quant`: "int8" for
+    projections in 8-bit whole numbers, faster on CPU and less exact (`toolkit quality` says how
+    much). `adapter`: the folder of a LoRA adapter, merged into the weights. `context`: most tokens of
     prompt and completion together; None is what the model was made for, at most 8192. `max_batch`:
-    sequences that run together. `strict`: a request gives the same bits whatever runs beside it.
+    sequences that run together. `max_waiting`: sequences that may wait for that; a request that
+    brings more raises QueueFull. `strict`: a request gives the same bits whatever runs beside it.
     `prefix_bytes`: memory for prompts that may come again.
 
     Raises InvalidRequest for arguments out of range, FetchError, CheckpointError and
@@ -55,24 +63,25 @@ def load(
     """
     _check_model(model)
     _check_count("max_batch", max_batch, 1, scheduler.ROWS[-1])
+    _check_count("max_waiting", max_waiting, 1, sys.maxsize)
     _check_count("prefix_bytes", prefix_bytes, 0, sys.maxsize)
     if context is not None:
         _check_count("context", context, 1, sys.maxsize)
     folder = catalog.resolve(model)
     keep_programs(catalog.models_directory().parent / "programs")
-    decoder = checkpoint.load(folder, dtype=_dtype(dtype))
+    decoder = checkpoint.load(folder, dtype=_dtype(dtype), quant=quant, adapter=adapter)
     config = decoder.config
     room = min(config.context, 8192 if context is None else context)
     engine = Engine(
         decoder,
         limits=scheduler.Limits(max_rows=max_batch, min_rows=2 if strict else 1, context=room),
         prefix_bytes=prefix_bytes,
+        max_waiting=max_waiting,
     )
     tokenizer = Tokenizer.from_folder(folder, vocab_size=config.vocab_size)
     name = catalog.DEFAULT if model is None else str(model)
-    lm = LM(
-        engine, tokenizer, name=name, fingerprint=_fingerprint(folder, tokenizer), limits=limits
-    )
+    fingerprint = _fingerprint(folder, tokenizer, quant, adapter)
+    lm = LM(engine, tokenizer, name=name, fingerprint=fingerprint, limits=limits)
     weakref.finalize(lm, engine.stop)  # a model that nobody holds any more ends its thread
     return lm
 
@@ -100,10 +109,16 @@ def _dtype(name: str | None) -> np.dtype:
     return np.dtype(jnp.dtype(name))
 
 
-def _fingerprint(folder: Path, tokenizer: Tokenizer) -> str:
-    """Names the files of a model: sizes of the weights, the configuration and the tokenizer's
-    sum."""
+def _fingerprint(
+    folder: Path, tokenizer: Tokenizer, quant: str | None, adapter: str | Path | None
+) -> str:
+    """Names the files of a model: sizes of the weights, the configuration, the tokenizer's sum,
+    and what changes the weights."""
     digest = hashlib.blake2b(digest_size=8)
+    if quant is not None:
+        digest.update(quant.encode())
+    if adapter is not None:
+        digest.update(sha256(Path(adapter).expanduser() / adapters.WEIGHTS).encode())
     for path in sorted(folder.iterdir()):
         if path.suffix == ".safetensors":
             digest.update(f"{path.name} {path.stat().st_size}".encode())

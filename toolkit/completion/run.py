@@ -265,7 +265,8 @@ def prompt_part(lm: LM, request: CompletionRequest, index: int) -> PromptPart:
             ids, inserted = tokenizer.encode_prompt(
                 prompt, add_special_tokens=request.add_special_tokens
             )
-            offsets = [0] * inserted + tokenizer.offsets(ids[inserted:], prompt)
+            fits = len(ids) <= lm.context  # what does not fit is refused; no time is spent on it
+            offsets = [0] * inserted + (tokenizer.offsets(ids[inserted:], prompt) if fits else [])
         text, dangling = prompt, b""
     else:
         ids, inserted = list(prompt), 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import collections
 import dataclasses
+import itertools
 import logging
 import operator
 import queue
@@ -22,11 +23,12 @@ import jax
 import numpy as np
 
 from toolkit.engine.job import Event, Failed, Job, Ticket, TokenEvent
-from toolkit.engine.prefill import Prefill
+from toolkit.engine.prefill import Prefill, together
 from toolkit.engine.prefixes import Prefix, Prefixes
-from toolkit.engine.scheduler import SLOTS, Limits, Scheduler, slot_bucket
+from toolkit.engine.scheduler import Limits, Scheduler, expected, slot_bucket
 from toolkit.engine.stats import Stats
 from toolkit.engine.steps import Arrival, DecodeState, Steps
+from toolkit.engine.trials import Trials
 from toolkit.errors import EngineClosed, EngineFault, QueueFull, ToolkitError
 from toolkit.models.cache import upload
 from toolkit.models.decoder import Decoder
@@ -88,6 +90,8 @@ class Engine:
         self._starts: list[int] = []
         self._prefill: Prefill | None = None
         self._blocks: collections.deque[Block] = collections.deque()
+        self._arriving: list[tuple[Ticket, Prefix]] = []  # left the queue, have no row yet
+        self._trials = Trials()
 
     # --- any thread ---------------------------------------------------------------------------
 
@@ -103,7 +107,7 @@ class Engine:
                 raise EngineClosed(
                     "The engine is closed. Load the model again with `toolkit.load()`."
                 )
-            waiting = len(self._inbox) + len(self._scheduler.waiting)
+            waiting = len(self._inbox) + len(self._scheduler.waiting) + len(self._trials.held)
             if waiting + len(tickets) > self.max_waiting:
                 raise QueueFull(
                     f"{waiting} sequences wait already and {len(tickets)} more do not fit the "
@@ -165,22 +169,26 @@ class Engine:
         while self._await_work():
             try:
                 self._turn()
+                if self._trials and self._trials.acquit():
+                    self._next_trial()
             except Exception as error:  # one bad step must not end the thread that serves everybody
                 log.exception("a step failed")
-                self._give_up(EngineFault(f"A step failed: {type(error).__name__}: {error}"))
-        waiting = [*self._scheduler.waiting, *self._inbox]
-        self._give_up(EngineClosed("The engine was closed while the request ran."))
+                self._recover(EngineFault(f"A step failed: {type(error).__name__}: {error}"))
+        waiting = [*self._scheduler.waiting, *self._trials.everybody, *self._inbox]
+        _fail(self._scheduler.running, EngineClosed("The engine was closed while the request ran."))
         _fail(waiting, EngineClosed("The engine was closed while the request waited."))
+        self._forget_batch()
 
     def _await_work(self) -> bool:
         """Take what was submitted; sleep while there is nothing to do. False once closed."""
         scheduler = self._scheduler
         with self._wake:
             while True:
-                scheduler.waiting.extend(self._inbox)
-                self._inbox.clear()
+                if not self._trials:
+                    scheduler.waiting.extend(self._inbox)
+                    self._inbox.clear()
                 scheduler.drop_finished()
-                busy = scheduler.waiting or scheduler.running or self._blocks
+                busy = scheduler.waiting or scheduler.running or self._blocks or self._trials
                 if self._closed or busy:
                     return not self._closed
                 self._wake.wait()
@@ -197,14 +205,31 @@ class Engine:
             self._read(self._blocks.popleft())
             self._scheduler.drop_finished()
 
-    def _give_up(self, error: ToolkitError) -> None:
-        """End what runs and forget the batch, whose state may be lost. Who waits can still run."""
-        scheduler = self._scheduler
-        _fail(scheduler.running, error)
+    def _recover(self, error: ToolkitError) -> None:
+        """A step failed. Everybody who was in the batch starts again, on trial (see `Trials`); who
+        makes steps fail alone ends with the error."""
+        scheduler, trials = self._scheduler, self._trials
         scheduler.drop_finished()
-        scheduler.rows = []
+        present = [*scheduler.running, *(t for t, _ in self._arriving if t.row is None)]
+        if not present and scheduler.waiting:  # the turn was about the next one's prompt
+            present = [scheduler.waiting.popleft()]
+        if not trials:
+            trials.held.extend(scheduler.waiting)
+        _fail(trials.accuse(present), error)
+        self._next_trial()
+
+    def _next_trial(self) -> None:
+        """An empty batch for those on trial, or for everybody when nobody is left to try."""
+        self._forget_batch()
+        self._scheduler.waiting = collections.deque(self._trials.waiting())
+
+    def _forget_batch(self) -> None:
+        """Whatever the device has computed may be lost, or may fail when it is read."""
+        self._scheduler.rows = []
         self._blocks.clear()
-        self._prefill, self._state = None, None
+        self._arriving = []
+        self._prefill, self._state, self._tables = None, None, None
+        self._prefixes.clear()
 
     # --- prompts ----------------------------------------------------------------------------------
 
@@ -212,7 +237,7 @@ class Engine:
         """Seat waiting tickets whose prompt is in the cache, and compute chunks of the next
         prompts: one while rows run, a few when none do. Whether somebody was seated."""
         waiting = self._scheduler.waiting
-        arrivals: list[tuple[Ticket, Prefix]] = []
+        self._arriving = arrivals = []
         running = len(self._scheduler.running)
         budget = 1 if running else PREFILL
         while waiting and running + len(arrivals) < self.limits.max_rows:
@@ -225,49 +250,61 @@ class Engine:
                 continue
             waiting.popleft()
             self._prefill = None
-            ticket.prompted(prefix.scores)
+            ticket.prompted(prefix.scores, prefix.logits)
             if not ticket.over:
                 arrivals.append((ticket, prefix))
         if arrivals:
-            try:
-                self._insert(arrivals)
-            except Exception as error:
-                fault = EngineFault(f"Inserting a prompt failed: {error}")
-                _fail([ticket for ticket, _ in arrivals], fault)  # they may not sit yet
-                raise
+            self._insert(arrivals)
+        self._arriving = []
         return bool(arrivals)
 
     def _compute_chunk(self, ticket: Ticket) -> int:
-        """One more chunk of a ticket's prompt; how many tokens. A fault ends this ticket alone."""
+        """One more chunk of a ticket's prompt, or a group of short prompts with it; how many
+        tokens. A fault ends this ticket alone; after one in a group each prompt is computed by
+        itself."""
         try:
             if self._prefill is None or not self._prefill.serves(ticket.job):
+                group = self._group(ticket)
                 with self.stats.watch("stretch"):
-                    self._prefill = Prefill.begin(
-                        ticket.job, self.steps, self.leaves, self._prefixes
-                    )
+                    self._prefill = Prefill.begin(group, self.steps, self.leaves, self._prefixes)
                 self.stats.reused += self._prefill.reused
             with self.stats.watch(self._prefill.program):
                 count = self._prefill.advance()
             if self._prefill.done:
-                self._prefixes.keep(self._prefill.result())
+                with self.stats.watch("rows_apart"):
+                    results = self._prefill.results()
+                for prefix in reversed(results):  # the one that is asked for stays longest
+                    self._prefixes.keep(prefix)
         except Exception as error:
             log.exception("a prompt failed")
-            self._prefill = None
+            group, self._prefill = self._prefill, None
+            if group is not None and len(group.jobs) > 1:
+                for other in self._scheduler.waiting:
+                    other.alone = other.alone or group.serves(other.job)
+                return 0
             self._scheduler.waiting.popleft()
             _fail([ticket], EngineFault(f"Prefill failed: {error}"))
             return 0
         self.stats.prefilled += count
         return count
 
+    def _group(self, ticket: Ticket) -> tuple[Job, ...]:
+        """The jobs whose prompts are computed together with this ticket's."""
+        if ticket.alone:
+            return (ticket.job,)
+        others = itertools.islice(self._scheduler.waiting, 1, None)
+        jobs = (t.job for t in others if not (t.alone or t.cancelled))
+        return together(ticket.job, jobs, self._prefixes)
+
     def _insert(self, arrivals: list[tuple[Ticket, Prefix]]) -> None:
         """Give arrivals their rows and draw their first tokens."""
-        self._fit(len(arrivals), max(len(ticket.job.prompt) + 1 for ticket, _ in arrivals))
+        self._fit(len(arrivals), max(expected(ticket.job) for ticket, _ in arrivals))
         starts = self._guide_starts([ticket.job.guide for ticket, _ in arrivals])
         pending = np.zeros(len(self._scheduler.rows), np.bool_)
         for (ticket, prefix), node in zip(arrivals, starts, strict=True):
             row = self._scheduler.seat(ticket)
             pending[row] = True
-            prompt = np.full(slot_bucket(len(prefix.ids)), self.config.vocab_size, np.int32)
+            prompt = np.full(slot_bucket(len(prefix.ids), 1), self.config.vocab_size, np.int32)
             prompt[: len(prefix.ids)] = prefix.ids
             arrival = Arrival(
                 row=np.int32(row),
@@ -325,8 +362,9 @@ class Engine:
         again."""
         scheduler = self._scheduler
         rows = scheduler.wanted_rows(arriving)
-        slots = max(slot_bucket(slots), scheduler.wanted_slots(1), SLOTS)
-        if self._state is None or (not scheduler.running and rows != len(scheduler.rows)):
+        slots = slot_bucket(max(slots, scheduler.wanted_slots(1)), rows)
+        fits = rows == len(scheduler.rows) and slots == self._slots
+        if self._state is None or (not scheduler.running and not fits):
             self._state = DecodeState.zeros(self.config, rows=rows, slots=slots, dtype=self.dtype)
             self._slots = slots
             scheduler.rearrange(rows)
@@ -375,9 +413,13 @@ class Engine:
         drawn = jax.device_get(block.drawn)
         for row, ticket in enumerate(block.tickets):
             if ticket is not None and not (ticket.over or ticket.cancelled):
-                before = ticket.generated
-                ticket.take(events_of(drawn, row, ticket.job.report))
-                self.stats.generated += ticket.generated - before
+                before = len(ticket.told)
+                try:
+                    ticket.take(events_of(drawn, row, ticket.job.report))
+                except Exception as error:  # the device did its part: no other row is concerned
+                    log.exception("a token could not be passed on")
+                    _fail([ticket], EngineFault(f"A token could not be passed on: {error}"))
+                self.stats.generated += len(ticket.told) - before
 
 
 def _fail(tickets: Iterable[Ticket], error: ToolkitError) -> None:

@@ -6,11 +6,18 @@ import dataclasses
 import queue
 from typing import Literal
 
+import jax
 import numpy as np
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import EngineFault, ToolkitError
 from toolkit.sampling.guide import Guide
 from toolkit.sampling.params import Report, SamplingParams
+
+OTHERWISE = (
+    "A step failed for a neighbour, and computing this answer again gave another token. "
+    "Ask again; in strict mode the same bits come again."
+)
+"""Rounding may decide a near tie differently where rows are not computed bit by bit the same."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +35,8 @@ class Job:
     guide: Guide | None = None
     score: int | None = None
     """Report the prompt's own logprobs, with this many alternatives; None does not."""
+    logits: bool = False
+    """Report the logits of the token after the prompt."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,10 +81,11 @@ class Tokens:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prompted:
-    """The prompt is in the cache; `scores` if the job asked for them."""
+    """The prompt is in the cache; `scores` and `logits`, `[V]`, if the job asked for them."""
 
     ticket: Ticket
     scores: PromptScores | None
+    logits: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,19 +123,45 @@ class Ticket:
         self.generated = 0
         """Tokens read back."""
         self.node = 1 if job.guide else 0
+        self.told: list[int] = []
+        """Ids that were passed on; after a `rewind` there are more of them than `generated`."""
+        self.goal = 0
+        """Tokens to draw on trial after a fault; see `Trials`."""
+        self.unexplained = 0
+        """Faults that this ticket was present at and that nobody was found guilty of."""
+        self.alone = False
+        """The prompt is computed without company, since a group that it was in failed."""
+        self._announced = False
 
-    def prompted(self, scores: PromptScores | None) -> None:
+    def rewind(self) -> None:
+        """Lose the row and what was computed in it: the sequence starts again from its prompt."""
+        self.row, self.dispatched, self.generated = None, 0, 0
+        self.node = 1 if self.job.guide else 0
+
+    def prompted(self, scores: PromptScores | None, logits: jax.Array) -> None:
         """The prompt is in the cache. A job without tokens to generate is over now."""
-        self.events.put(Prompted(self, scores if self.job.score is not None else None))
+        asked = self.job.score is not None
+        if not self._announced:
+            self._announced = True
+            self.events.put(
+                Prompted(self, scores if asked else None, logits if self.job.logits else None)
+            )
         if self.job.max_tokens == 0:
             self.finish(Ended(self, "length"))
 
     def take(self, tokens: list[TokenEvent]) -> None:
-        """Pass drawn tokens on, up to the one that ends the sequence."""
+        """Pass drawn tokens on, up to the one that ends the sequence.
+
+        After a `rewind` those that were passed on before come again, and are left out.
+        """
         kept: list[TokenEvent] = []
         end: Ended | None = None
         for token in tokens:
-            kept.append(token)
+            if self.generated == len(self.told):
+                kept.append(token)
+                self.told.append(token.id)
+            elif token.id != self.told[self.generated]:
+                return self.finish(Failed(self, EngineFault(OTHERWISE)))
             self.generated += 1
             end = self._end(token.id)
             if end:

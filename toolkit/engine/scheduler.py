@@ -7,14 +7,21 @@ import collections
 import dataclasses
 from collections.abc import Iterable
 
-from toolkit.engine.job import Ticket
+from toolkit.engine.job import Job, Ticket
 
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Buckets of rows: a batch is padded to one of them, so that few programs serve every batch."""
 CHUNKS = (16, 32, 64, 128, 256, 512)
 """Buckets of prompt tokens in one prefill call; a longer prompt takes several calls."""
 SLOTS = 256
-"""Cache slots of the smallest bucket; each further one doubles."""
+"""Cache slots of the smallest bucket of few rows; each further one doubles."""
+FEWER = 64
+"""Of many rows and of a prompt on its own: attention reads every slot, used or not."""
+MANY = 1024
+"""Slots over all rows from which on the smaller bucket is used. With 512 or more, attention has the
+same bits for every number of rows and slots on CPU; the rest is a margin."""
+EXPECTED = 128
+"""Tokens of a completion that a batch makes room for from the start."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,8 +85,8 @@ class Scheduler:
         self._idle_steps = self._idle_steps + count if half_empty else 0
 
     def wanted_slots(self, ahead: int) -> int:
-        """The bucket of slots that every running row fits in after `ahead` more steps."""
-        return slot_bucket(max((used(t, ahead) for t in self.running), default=0))
+        """The slots that every running row fits in after `ahead` more steps."""
+        return max((used(t, ahead) for t in self.running), default=0)
 
     def rearrange(self, size: int) -> list[int]:
         """Move the running tickets to the front of `size` rows; the old row of each new row."""
@@ -90,6 +97,11 @@ class Scheduler:
             ticket.row = row
         self._idle_steps = 0
         return source + [0] * (size - len(running))
+
+
+def expected(job: Job) -> int:
+    """Slots that a sequence probably needs."""
+    return len(job.prompt) + max(1, min(job.max_tokens, EXPECTED))
 
 
 def used(ticket: Ticket, ahead: int) -> int:
@@ -107,9 +119,17 @@ def chunk_bucket(need: int) -> int:
     return _first(CHUNKS, min(need, CHUNKS[-1]))
 
 
-def slot_bucket(need: int) -> int:
-    """Smallest bucket of cache slots that holds `need`."""
-    size = SLOTS
+def slot_bucket(need: int, rows: int) -> int:
+    """Smallest bucket of cache slots that holds `need` in a batch of `rows`."""
+    return _doubled(SLOTS if rows * FEWER < MANY else FEWER, need)
+
+
+def prompt_slots(need: int) -> int:
+    """Smallest bucket of cache slots that holds a prompt of `need` tokens on its own."""
+    return _doubled(FEWER, need)
+
+
+def _doubled(size: int, need: int) -> int:
     while size < need:
         size *= 2
     return size

@@ -1,6 +1,6 @@
 """The jitted functions and the state they pass on, nothing else.
 
-    prefill   one chunk of a prompt into a cache of its own     -> cache, its last token's logits
+    prefill   one chunk of prompts into a cache of their own    -> cache, last tokens' logits
     insert    a prompt's cache and logits into a row            -> state
     first     the first token of rows that were just inserted   -> state, drawn
     decode    K times: one token through the network, one drawn -> state, drawn[K]
@@ -108,15 +108,14 @@ class Steps:
 
     @functools.cached_property
     def prefill(self):
-        """`(leaves, cache, tokens[1, T], start, last) -> (cache, logits[V])`; the cache is
-        donated."""
+        """`(leaves, cache, tokens[B, T], start[B], last[B]) -> (cache, logits[B, V])`; the cache
+        is donated."""
 
         def run(leaves, cache, tokens, start, last):
             self.traces["prefill"] += 1
             decoder = self.rebuild(leaves)
-            hidden, cache = decoder(tokens, start[None], cache)
-            final = jax.lax.dynamic_slice_in_dim(hidden[0], last, 1)
-            return cache, decoder.logits(final)[0]
+            hidden, cache = decoder(tokens, start, cache)
+            return cache, final_logits(decoder, hidden, last)
 
         return jax.jit(run, donate_argnums=1)
 
@@ -124,16 +123,16 @@ class Steps:
     def prefill_scored(self):
         """`prefill` that also scores each token's successor.
 
-        `(leaves, cache, tokens[1, T], start, last, targets[T], top) -> (cache, logits[V],
-        Scored[T])`. Logits exist for a few positions at a time. `top` is static.
+        `(leaves, cache, tokens[B, T], start[B], last[B], targets[B, T], top) -> (cache,
+        logits[B, V], Scored[B * T])`. Logits exist for a few positions at a time. `top` is static.
         """
 
         def run(leaves, cache, tokens, start, last, targets, top):
             self.traces["prefill_scored"] += 1
             decoder = self.rebuild(leaves)
-            hidden, cache = decoder(tokens, start[None], cache)
-            rows = min(SCORE_ROWS, tokens.shape[1])
-            chunks = hidden[0].reshape(-1, rows, hidden.shape[-1])
+            hidden, cache = decoder(tokens, start, cache)
+            rows = min(SCORE_ROWS, tokens.size)
+            chunks = hidden.reshape(-1, rows, hidden.shape[-1])
 
             def chunk(pair):
                 logits = decoder.logits(pair[0])
@@ -141,11 +140,29 @@ class Steps:
                 return score(logits, pair[1], top_ids=jax.lax.top_k(logits, width)[1], details=True)
 
             scored = jax.lax.map(chunk, (chunks, targets.reshape(-1, rows)))
-            scored = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), scored)
-            final = jax.lax.dynamic_slice_in_dim(hidden[0], last, 1)
-            return cache, decoder.logits(final)[0], scored
+            scored = jax.tree.map(lambda x: x.reshape(tokens.size, *x.shape[2:]), scored)
+            return cache, final_logits(decoder, hidden, last), scored
 
         return jax.jit(run, donate_argnums=1, static_argnums=6)
+
+    def rows_apart(self, cache: KVCache, logits: Array, rows: int) -> list[tuple[KVCache, Array]]:
+        """Each row's own cache and logits; one row's cache is passed on as it is."""
+        if rows == 1:
+            return [(cache, logits[0])]
+        return self._rows_apart(cache, logits, rows)
+
+    @functools.cached_property
+    def _rows_apart(self):
+        def run(cache: KVCache, logits, rows: int):
+            self.traces["rows_apart"] += 1
+            heads = self.config.kv_heads
+
+            def part(row):
+                return jax.tree.map(lambda x: x[row * heads : (row + 1) * heads], cache)
+
+            return [(part(row), logits[row]) for row in range(rows)]
+
+        return jax.jit(run, static_argnums=2)
 
     @functools.cached_property
     def insert(self):
@@ -252,6 +269,17 @@ def compiler_options() -> dict[str, int]:
     """What the decode step is compiled with: on CPU the widest vectors, 5 % faster where memory is
     the limit and without effect on processors that lack them."""
     return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
+
+
+def final_logits(
+    decoder: Decoder, hidden: Float[Array, "B T D"], last: Int[Array, "B"]
+) -> Float[Array, "B V"]:
+    """The logits after each prompt's last token. At least two rows meet the head, so that a prompt
+    has the same bits alone and in a group."""
+    final = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+    if len(final) > 1:
+        return decoder.logits(final)
+    return decoder.logits(jnp.concatenate([final, final]))[:1]
 
 
 def accept(

@@ -37,6 +37,8 @@ class Limits:
     """Most alternatives a token; the size of the vocabulary also allows -1 (all)."""
     max_sequences: int = 256
     """Most candidates of one request: prompts times the larger of `n` and `best_of`."""
+    max_choice_bytes: int = 65_536
+    """Most bytes of all strings of `guided_choice` together. Others wait for their tables."""
 
 
 DEFAULT_LIMITS = Limits()

@@ -234,6 +234,10 @@ class Choices(Rule):
             raise wrong(
                 name, "a non-empty list of non-empty strings", got, "Omit it to allow any text."
             )
+        size, most = sum(len(choice.encode()) for choice in value), limits.max_choice_bytes
+        if size > most:
+            message = f"`{name}` holds {size} bytes of text, and the limit is {most}."
+            raise refuse(name, f"{message} Give fewer or shorter strings.")
 
 
 @dataclasses.dataclass(frozen=True)
