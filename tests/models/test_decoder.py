@@ -13,7 +13,6 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from toolkit.models import KVCache, load
-from toolkit.models.decoder import RMSNorm, rotate
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = [
@@ -95,18 +94,3 @@ def test_rows_of_different_lengths(models, name):
     step = np.stack([one, seven[3:4]])
     logits, cache = run(step, np.asarray([7, 3], np.int32), cache)
     np.testing.assert_allclose(logits[1, 0], golden(name)["logits/7"][3], atol=1e-5, rtol=0)
-
-
-def test_rms_norm_by_hand():
-    norm = RMSNorm(2, 0.0, dtype=jnp.dtype(jnp.float32))
-    # The mean square of (3, 4) is 12.5.
-    np.testing.assert_allclose(
-        norm(jnp.asarray([3.0, 4.0])), [3 / 12.5**0.5, 4 / 12.5**0.5], rtol=1e-6
-    )
-
-
-def test_rotate_by_hand():
-    x = jnp.asarray([1.0, 0.0, 0.0, 2.0]).reshape(1, 1, 1, 4)
-    quarter = (jnp.zeros((1, 1, 1, 4)), jnp.ones((1, 1, 1, 4)))
-    # Feature 0 turns towards feature 2, and feature 3 away towards feature 1.
-    np.testing.assert_array_equal(rotate(x, *quarter)[0, 0, 0], [0.0, -2.0, 1.0, 0.0])

@@ -262,7 +262,7 @@ def _llama(config: ModelConfig) -> dict:
         "head_dim": config.head_width,
         "max_position_embeddings": config.context,
         "rms_norm_eps": config.norm_epsilon,
-        "rope_theta": config.rope_theta,
+        "rope_theta": config.rope.theta,
         "hidden_act": "silu",
         "attention_bias": False,
         "mlp_bias": False,

@@ -69,11 +69,18 @@ def upload(array: np.ndarray) -> Array:
 
 
 def attend(
-    q: Float[Array, "B N T K"], layer: LayerCache, start: Int[Array, "B"]
+    q: Float[Array, "B N T K"],
+    layer: LayerCache,
+    start: Int[Array, "B"],
+    *,
+    scale: float | None = None,
+    cap: float | None = None,
+    window: int | None = None,
 ) -> Float[Array, "B N T K"]:
     """Causal attention of T queries over the cache: `[B, H, T, K]` -> `[B, H, T, K]`.
 
-    Query t of row b sees slots 0 .. start[b] + t. Scores and softmax are float32.
+    Query t of row b sees slots 0 .. start[b] + t, or the last `window` of them. `scale` multiplies
+    the scores, None for K ** -0.5; `cap` is their soft limit. Scores and softmax are float32.
     """
     batch, heads, length, width = q.shape
     both, slots = layer.keys.shape[:2]
@@ -91,9 +98,13 @@ def attend(
     )
     if length == 1:
         scores = jnp.swapaxes(jax.lax.optimization_barrier(scores), 1, 2)
-    scores = scores.reshape(batch, heads, length, slots) * width**-0.5
+    scores = scores.reshape(batch, heads, length, slots) * (width**-0.5 if scale is None else scale)
+    scores = scores if cap is None else capped(scores, cap)
     last = start[:, None] + jnp.arange(length, dtype=jnp.int32)[None, :]
-    visible = jnp.arange(slots, dtype=jnp.int32)[None, None, :] <= last[:, :, None]
+    slot = jnp.arange(slots, dtype=jnp.int32)[None, None, :]
+    visible = slot <= last[:, :, None]
+    if window is not None:
+        visible &= slot > last[:, :, None] - window
     scores = jnp.where(visible[:, None, :, :], scores, -jnp.inf)
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     total = jnp.sum(weights, axis=-1, keepdims=True)
@@ -105,6 +116,11 @@ def attend(
         preferred_element_type=jnp.float32,
     )
     return (mixed.reshape(batch, heads, length, width) / total).astype(q.dtype)
+
+
+def capped(x: Float[Array, "..."], cap: float) -> Float[Array, "..."]:
+    """A soft limit: x near zero stays, and nothing passes `cap` in size."""
+    return jnp.tanh(x / cap) * cap
 
 
 def exact(dtype: jnp.dtype) -> jax.lax.Precision | None:

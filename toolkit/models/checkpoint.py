@@ -8,8 +8,8 @@ begins at a multiple of 64 bytes, which lets JAX adopt it on CPU without a secon
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,36 +20,62 @@ import numpy as np
 from flax import nnx
 
 from toolkit.errors import CheckpointError, UnsupportedModel
+from toolkit.models.adapter import Adapter
 from toolkit.models.config import ModelConfig
 from toolkit.models.decoder import Decoder
-from toolkit.models.families import read_config, weight_parts
+from toolkit.models.families import Part, canonical_name, read_config, weight_parts
+from toolkit.models.int8 import rounded_on_host
 from toolkit.models.jsonfile import read_json
 from toolkit.models.safetensors import read_safetensors
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-_COMPUTED = re.compile(r"\.rotary_emb\.inv_freq$")
-"""Buffers that old checkpoints carry and that follow from the configuration."""
+HEADS = frozenset({"lm_head.weight", "embed_out.weight"})
+"""Names of an output head."""
 
 _SHOWN = 5
 
 
-def load(folder: Path | str, *, dtype: Any = jnp.float32) -> Decoder:
-    """The decoder of a folder, with its weights as `dtype`.
+def load(
+    folder: Path | str,
+    *,
+    dtype: Any = jnp.float32,
+    quant: str | None = None,
+    adapter: Path | str | None = None,
+) -> Decoder:
+    """The decoder of a folder, with its weights as `dtype`, or those of projections as `quant`, and
+    with a LoRA adapter merged.
 
     Raises CheckpointError for files that are missing, damaged or do not fit the configuration,
     UnsupportedModel for what is not handled.
     """
     folder = Path(folder)
-    config = load_config(folder)
-    leaves = read_weights(folder, config, dtype)
+    config = quantised(load_config(folder), quant)
+    merge = None if adapter is None else Adapter.read(adapter, config)
+    leaves = read_weights(folder, config, dtype, adapter=merge)
     return assemble(config, leaves, dtype=dtype)
 
 
 def load_config(folder: Path | str) -> ModelConfig:
     """The configuration of a folder. Raises CheckpointError, UnsupportedModel."""
     return read_config(read_json(Path(folder) / "config.json"))
+
+
+def quantised(config: ModelConfig, quant: str | None) -> ModelConfig:
+    """The configuration with its projections as `quant`. Raises UnsupportedModel."""
+    if quant is None:
+        return config
+    if quant != "int8":
+        raise UnsupportedModel(
+            f"`quant` {quant!r} is not handled. Use 'int8', or leave it out for whole weights."
+        )
+    if config.experts:
+        raise UnsupportedModel(
+            f"`quant` {quant!r} is not handled for mixtures of experts ({config.family}). Leave it "
+            "out, or choose a model without experts."
+        )
+    return dataclasses.replace(config, quant="int8")
 
 
 def assemble(config: ModelConfig, leaves: Mapping[str, jax.Array], *, dtype: Any) -> Decoder:
@@ -72,13 +98,19 @@ class _SameKey(nnx.Rngs):
         return jax.random.key(0)
 
 
-def read_weights(folder: Path | str, config: ModelConfig, dtype: Any) -> dict[str, jax.Array]:
+def read_weights(
+    folder: Path | str, config: ModelConfig, dtype: Any, *, adapter: Adapter | None = None
+) -> dict[str, jax.Array]:
     """Leaf path, such as `blocks.0.qkv.kernel`, -> array of `dtype`, every tensor accounted for.
 
     Raises CheckpointError listing all tensors that are missing, surplus or of another shape.
     """
-    tensors, parts = read_tensors(Path(folder)), weight_parts(config)
-    tensors = {name: t for name, t in tensors.items() if not _COMPUTED.search(name)}
+    parts = weight_parts(config)
+    tensors = {
+        name: tensor
+        for theirs, tensor in read_tensors(Path(folder)).items()
+        if (name := canonical_name(config, theirs)) is not None
+    }
     if config.tied_head:
         _drop_tied_copy(tensors, parts["embedding"][0].name, folder)
     check_tensors(
@@ -86,10 +118,27 @@ def read_weights(folder: Path | str, config: ModelConfig, dtype: Any) -> dict[st
         {name: t.shape for name, t in tensors.items()},
         folder,
     )
-    return {
-        leaf: jax.device_put(_join([tensors[part.name] for part in group], jnp.dtype(dtype)))
-        for leaf, group in parts.items()
-    }
+    if adapter is not None:
+        adapter.check_all_used(parts)
+    if config.quant is not None and config.tied_head:
+        parts["head.kernel"] = parts["embedding"]
+    made = {}
+    for leaf, group in parts.items():
+        rows = [_rows(part, tensors, adapter) for part in group]
+        if config.quant is not None and leaf.endswith(".kernel"):
+            whole, scale = rounded_on_host(_join(rows, np.dtype(np.float32)))
+            made[leaf] = jax.device_put(_join([whole], whole.dtype))
+            made[leaf.removesuffix("kernel") + "scale"] = jax.device_put(scale)
+        else:
+            made[leaf] = jax.device_put(_join(rows, jnp.dtype(dtype)))
+    return made
+
+
+def _rows(part: Part, tensors: Mapping[str, np.ndarray], adapter: Adapter | None) -> np.ndarray:
+    """The rows that a tensor gives to its leaf, as a view of the mapped file if it can be one."""
+    tensor = tensors[part.name]
+    tensor = tensor if adapter is None else adapter.merged(part, tensor)
+    return tensor if part.rows is None else part.rows(tensor)
 
 
 def _join(parts: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
@@ -147,13 +196,14 @@ def _read_shards(folder: Path) -> dict[str, np.ndarray]:
 
 def _drop_tied_copy(tensors: dict[str, np.ndarray], embedding: str, folder: Path | str) -> None:
     """Some checkpoints store a tied head too: leave it out if it is the embedding, else refuse."""
-    head = tensors.pop("lm_head.weight", None)
-    if head is None or embedding not in tensors or np.array_equal(head, tensors[embedding]):
-        return
-    raise CheckpointError(
-        f"config.json in {folder} ties the head to the embedding, and `lm_head.weight` differs "
-        f"from `{embedding}`. Set `tie_word_embeddings` to false if the separate head is meant."
-    )
+    for name in HEADS & tensors.keys():
+        head = tensors.pop(name)
+        if embedding in tensors and not np.array_equal(head, tensors[embedding]):
+            raise CheckpointError(
+                f"config.json in {folder} ties the head to the embedding, and `{name}` differs "
+                f"from `{embedding}`. Set `tie_word_embeddings` to false if the separate head is "
+                "meant."
+            )
 
 
 def check_tensors(

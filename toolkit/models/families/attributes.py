@@ -21,10 +21,14 @@ class Attributes:
         source: str = "config.json",
         within: str = "",
     ):
+        self.source = source
         self._left = dict(raw)
         self._family = family
-        self._source = source
         self._within = within
+
+    def has(self, name: str) -> bool:
+        """Whether `name` is given and not taken yet; null counts as absent."""
+        return self._left.get(name) is not None
 
     def take(self, name: str, default: Any = _MISSING) -> Any:
         """The value of `name`; null counts as absent. Raises CheckpointError without a default."""
@@ -33,7 +37,7 @@ class Attributes:
             return value
         if default is _MISSING:
             raise CheckpointError(
-                f"{self._source} has no `{self._within}{name}`, which every model of the "
+                f"{self.source} has no `{self._within}{name}`, which every model of the "
                 f"{self._family} family needs. Fetch the model's own file again."
             )
         return default
@@ -43,7 +47,7 @@ class Attributes:
         value = self.take(name, default)
         if type(value) is not int or value < 1:
             raise CheckpointError(
-                f"`{self._within}{name}` in {self._source} must be a whole number of at least 1, "
+                f"`{self._within}{name}` in {self.source} must be a whole number of at least 1, "
                 f"got {value!r}."
             )
         return value
@@ -53,26 +57,72 @@ class Attributes:
         value = self.take(name, default)
         if type(value) not in (int, float) or not 0 < value < float("inf"):
             raise CheckpointError(
-                f"`{self._within}{name}` in {self._source} must be a positive number, "
-                f"got {value!r}."
+                f"`{self._within}{name}` in {self.source} must be a positive number, got {value!r}."
             )
         return float(value)
+
+    def nullable_integer(self, name: str, default: int | None) -> int | None:
+        """A whole number of at least 1, or None if it says null; `default` if it says nothing."""
+        if name in self._left and self._left[name] is None:
+            return self._left.pop(name)
+        return self.integer(name) if self.has(name) else default
+
+    def nullable_number(self, name: str, default: float | None) -> float | None:
+        """A positive number, or None if it says null; `default` if it says nothing."""
+        if name in self._left and self._left[name] is None:
+            return self._left.pop(name)
+        return self.number(name) if self.has(name) else default
+
+    def numbers(self, name: str, length: int) -> list[float]:
+        """A list of `length` positive numbers."""
+        value = self.take(name)
+        good = isinstance(value, list) and all(type(x) in (int, float) and x > 0 for x in value)
+        if not good or len(value) != length:
+            raise CheckpointError(
+                f"`{self._within}{name}` in {self.source} must be a list of {length} positive "
+                f"numbers, got {value!r:.80}."
+            )
+        return [float(x) for x in value]
+
+    def listed(self, name: str, length: int, handled: Iterable[Any]) -> list[Any] | None:
+        """A list of `length` values, each one of `handled`; None if absent."""
+        value = self.take(name, None)
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) != length:
+            raise CheckpointError(
+                f"`{self._within}{name}` in {self.source} must be a list with an entry for each "
+                f"of {length} layers, got {value!r:.80}."
+            )
+        for one in value:
+            self.refuse_unless(name, one, tuple(handled))
+        return value
+
+    def choice(self, name: str, handled: tuple[Any, ...]) -> Any:
+        """One of `handled`, or None if absent. Raises UnsupportedModel for another value."""
+        value = self.take(name, None)
+        if value is not None:
+            self.refuse_unless(name, value, handled)
+        return value
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""
         value = self.take(name, default)
         if type(value) is not bool:
             raise CheckpointError(
-                f"`{self._within}{name}` in {self._source} must be true or false, got {value!r}."
+                f"`{self._within}{name}` in {self.source} must be true or false, got {value!r}."
             )
         return value
 
     def expect(self, name: str, *handled: Any) -> None:
         """Refuse any value of `name` but those handled. Absent is handled."""
-        value = self.take(name, handled[0])
+        self.refuse_unless(name, self.take(name, handled[0]), handled)
+
+    def refuse_unless(self, name: str, value: Any, handled: tuple[Any, ...]) -> None:
+        """Raise UnsupportedModel for a value of `name` that is not among those handled."""
         if value not in handled:
             raise UnsupportedModel(
-                f"`{self._within}{name}` = {value!r} in {self._source} is not handled by the "
+                f"`{self._within}{name}` = {value!r} in {self.source} is not handled by the "
                 f"{self._family} family (handled: {', '.join(map(repr, handled))}), and ignoring "
                 "it would change the model. Choose a model without it."
             )
@@ -82,33 +132,11 @@ class Attributes:
         value = self.take(name, {})
         if not isinstance(value, Mapping):
             raise CheckpointError(
-                f"`{self._within}{name}` in {self._source} must be an object, got {value!r}."
+                f"`{self._within}{name}` in {self.source} must be an object, got {value!r}."
             )
-        return Attributes(value, family=self._family, source=self._source, within=f"{name}.")
-
-    def rope_theta(self, default: float) -> float:
-        """Base of the rotary frequencies, from `rope_theta` or from `rope_parameters.rope_theta`.
-
-        Any scaling of the frequencies is refused. Raises CheckpointError if the two contradict.
-        """
-        found = self._thetas()
-        for name in ("rope_parameters", "rope_scaling"):
-            rope = self.mapping(name)
-            rope.expect("rope_type", "default")
-            rope.expect("type", "default")
-            rope.expect("partial_rotary_factor", 1.0)
-            found |= rope._thetas()
-            rope.done()
-        if len(found) > 1:
-            raise CheckpointError(
-                f"`rope_theta` and `rope_parameters` in {self._source} contradict each other: "
-                f"{sorted(found)}. Keep the one that the model was trained with."
-            )
-        return found.pop() if found else default
-
-    def _thetas(self) -> set[float]:
-        """`rope_theta` as a set of one, or of none if it is absent."""
-        return {self.number("rope_theta")} if self._left.get("rope_theta") is not None else set()
+        return Attributes(
+            value, family=self._family, source=self.source, within=f"{self._within}{name}."
+        )
 
     def done(self, harmless: Iterable[str] = ()) -> None:
         """Refuse what is left, except nulls and attributes with no effect on logits."""
@@ -117,7 +145,7 @@ class Attributes:
         if unknown:
             names = ", ".join(f"`{self._within}{name}` = {self._left[name]!r}" for name in unknown)
             raise UnsupportedModel(
-                f"{self._source} sets {names}, which the {self._family} family does not handle, "
+                f"{self.source} sets {names}, which the {self._family} family does not handle, "
                 "and ignoring it could change the model. If it has no effect on logits, remove it "
-                f"from {self._source}."
+                f"from {self.source}."
             )

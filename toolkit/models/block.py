@@ -1,0 +1,126 @@
+"""One layer of the network, with the switches of every family.
+
+Switches are Python's: a family compiles the operations that it has and no others.
+
+Sources: Llama 2 (Touvron et al. 2023, arXiv 2307.09288), grouped heads (Ainslie et al. 2023, arXiv
+2305.13245), gated MLP (Shazeer 2020, arXiv 2002.05202), sliding windows (Jiang et al. 2023, arXiv
+2310.06825), soft caps and two norms (Gemma 2, arXiv 2408.00118), parallel residual (Black et al.
+2022, arXiv 2204.06745), norms of queries and keys (OLMo 2, arXiv 2501.00656).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from toolkit.models.cache import LayerCache, attend
+from toolkit.models.config import Activation, Layer, ModelConfig
+from toolkit.models.int8 import Int8Linear
+from toolkit.models.layers import Linear, make_norm
+from toolkit.models.mixture import Mixture
+from toolkit.models.rotary import rotate
+
+Turns = Mapping[str, tuple[Array, Array]]
+"""Name of a rotary embedding -> cosine and sine, `[B, 1, T, W]` each."""
+
+ACTIVATIONS: Mapping[Activation, Callable[[Array], Array]] = {
+    "silu": jax.nn.silu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+}
+
+
+class Block(nnx.Module):
+    """Attention and an MLP, each added to the residual."""
+
+    def __init__(self, config: ModelConfig, kind: Layer, *, rngs: nnx.Rngs, dtype: DTypeLike):
+        c = config
+        self.config, self.kind = config, kind
+        queries, keys = c.heads * c.head_width, c.kv_heads * c.head_width
+        norm = functools.partial(make_norm, c.norm, epsilon=c.norm_epsilon, dtype=dtype)
+        linear = functools.partial(
+            Int8Linear if c.quant == "int8" else Linear, rngs=rngs, dtype=dtype
+        )
+        self.attention_norm = norm(width=c.width) if c.pre_norm else None
+        self.qkv = linear(c.width, queries + 2 * keys, bias=c.qkv_bias)
+        widths = {"head": (c.head_width, c.head_width), "whole": (queries, keys), None: None}
+        normed = widths[c.query_key_norm]
+        self.query_norm = norm(width=normed[0]) if normed else None
+        self.key_norm = norm(width=normed[1]) if normed else None
+        self.output = linear(queries, c.width, bias=c.output_bias)
+        self.attention_post_norm = norm(width=c.width) if c.post_norm else None
+        self.mlp_norm = norm(width=c.width) if c.pre_norm else None
+        if kind.sparse:
+            self.mixture = Mixture(c, ACTIVATIONS[c.activation], rngs=rngs, dtype=dtype)
+        else:
+            inner = (2 if c.gated else 1) * c.mlp_width
+            self.gate_up = linear(c.width, inner, bias=c.mlp_bias)
+            self.down = linear(c.mlp_width, c.width, bias=c.mlp_bias)
+        self.mlp_post_norm = norm(width=c.width) if c.post_norm else None
+
+    def __call__(
+        self, x: Float[Array, "B T D"], turns: Turns, start: Int[Array, "B"], layer: LayerCache
+    ) -> tuple[Float[Array, "B T D"], LayerCache]:
+        mixed, layer = self.attention(normed(self.attention_norm, x), turns, start, layer)
+        mixed = normed(self.attention_post_norm, mixed)
+        if self.config.parallel:
+            return x + mixed + self.mlp(normed(self.mlp_norm, x)), layer
+        x = x + mixed
+        return x + normed(self.mlp_post_norm, self.mlp(normed(self.mlp_norm, x))), layer
+
+    def attention(
+        self, x: Float[Array, "B T D"], turns: Turns, start: Int[Array, "B"], layer: LayerCache
+    ) -> tuple[Float[Array, "B T D"], LayerCache]:
+        """What the heads read from the tokens so far, projected to the residual's width."""
+        c = self.config
+        batch, length = x.shape[:2]
+        q, k, v = self.heads(self.qkv(x))
+        if self.kind.rope is not None:
+            cos, sin = turns[self.kind.rope]
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        layer = layer.write(start, k, v)
+        mixed = attend(
+            q,
+            layer,
+            start,
+            scale=c.attention_scale,
+            cap=c.attention_cap,
+            window=self.kind.window,
+        )
+        return self.output(mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)), layer
+
+    def heads(self, qkv: Float[Array, "B T QKV"]) -> tuple[Array, Array, Array]:
+        """Queries, keys and values: `[B, T, (H + 2 H_kv) K]` -> `[B, N, T, K]` each."""
+        c = self.config
+        if c.query_key_norm == "whole":
+            queries, keys = c.heads * c.head_width, c.kv_heads * c.head_width
+            q, k, v = jnp.split(qkv, [queries, queries + keys], axis=-1)
+            q, k = normed(self.query_norm, q), normed(self.key_norm, k)
+            qkv = jnp.concatenate([q, k, v], axis=-1)
+        apart = qkv.reshape(*qkv.shape[:2], -1, c.head_width).transpose(0, 2, 1, 3)
+        q, k, v = jnp.split(apart, [c.heads, c.heads + c.kv_heads], axis=1)
+        if c.query_key_norm == "head":
+            q, k = normed(self.query_norm, q), normed(self.key_norm, k)
+        return q, k, v
+
+    def mlp(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """The MLP, or the mixture of them."""
+        if self.kind.sparse:
+            return self.mixture(x)
+        activation = ACTIVATIONS[self.config.activation]
+        if not self.config.gated:
+            return self.down(activation(self.gate_up(x)))
+        gate, up = jnp.split(self.gate_up(x), 2, axis=-1)
+        return self.down(activation(gate) * up)
+
+
+def normed(norm: Callable[[Array], Array] | None, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """A norm that a family has or has not."""
+    return x if norm is None else norm(x)

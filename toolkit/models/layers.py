@@ -1,0 +1,140 @@
+"""Projections and norms, whose rows have the same bits for every batch of two rows or more.
+
+Sources: RMS norm (Zhang and Sennrich 2019, arXiv 1910.07467), layer norm (Ba et al. 2016, arXiv
+1607.06450).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from toolkit.models.cache import exact
+from toolkit.models.config import Norm
+
+ONES = 8
+"""Columns of ones in a norm's product; fewer than eight go to another CPU kernel."""
+
+PARTS = 4
+"""Parts of a kernel that meet a single row: on CPU XLA gives a small product to one core only, but
+each part of a batched one to the next free core."""
+
+
+class Linear(nnx.Module):
+    """`x @ kernel.T + bias`. The kernel is stored `[out, in]`.
+
+    Why this way round: on CPU a contraction over the last axis of both sides needs no re-packing,
+    and its rows have the same bits for every batch of two rows or more; on GPU a matrix-vector
+    product reads it in order.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool, rngs: nnx.Rngs, dtype: DTypeLike):
+        self.kernel = normal((outputs, inputs), inputs, rngs, dtype)
+        self.bias = nnx.Param(jnp.zeros((outputs,), dtype)) if bias else None
+
+    def __call__(self, x: Float[Array, "... inputs"]) -> Float[Array, "... outputs"]:
+        y = self.product(x)
+        return y if self.bias is None else y + along_last(self.bias[...], y)
+
+    def product(
+        self, x: Float[Array, "... inputs"], result: DTypeLike | None = None
+    ) -> Float[Array, "... outputs"]:
+        """Without the bias, as `result`, or as the dtype of `x` when left out."""
+        return contract(x, self.kernel[...], result)
+
+
+def normal(shape: tuple[int, ...], inputs: int, rngs: nnx.Rngs, dtype: DTypeLike) -> nnx.Param:
+    """Random weights whose products with unit features have unit variance."""
+    drawn = jax.random.normal(rngs.params(), shape, jnp.float32)
+    return nnx.Param(drawn.astype(dtype) * inputs**-0.5)
+
+
+def contract(
+    x: Float[Array, "... inputs"],
+    kernel: Float[Array, "outputs inputs"],
+    result: DTypeLike | None = None,
+) -> Float[Array, "... outputs"]:
+    """Contract the last axes of both: `[..., inputs]`, `[outputs, inputs]` -> `[..., outputs]`.
+
+    `result` is the dtype of the outcome, that of `x` when left out. A single row meets the kernel
+    in parts.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    if rows.shape[0] == 1 and kernel.shape[0] % PARTS == 0 and kernel.shape[0] > ONES:
+        parts = kernel.reshape(PARTS, -1, kernel.shape[1])
+        row = jnp.broadcast_to(rows[None], (PARTS, *rows.shape))
+        contracted, batch = ((2,), (2,)), ((0,), (0,))
+    else:
+        parts, row = kernel, rows
+        contracted, batch = ((1,), (1,)), ((), ())
+    out = jax.lax.dot_general(
+        row,
+        parts,
+        (contracted, batch),
+        precision=exact(x.dtype),
+        preferred_element_type=result,
+    )
+    return out.reshape(*x.shape[:-1], kernel.shape[0])
+
+
+def along_last(vector: Float[Array, "N"], like: Float[Array, "..."]) -> Float[Array, "..."]:
+    """A vector over the last axis, with as many axes as `like`."""
+    return vector.reshape((1,) * (like.ndim - 1) + (-1,))
+
+
+def total(x: Float[Array, "... N"]) -> Float[Array, "... 1"]:
+    """The sum over the last axis, in float32.
+
+    As a product with ones: XLA's own reduction adds in another order for another batch size, the
+    product does not, so that a row has the same bits in every batch.
+    """
+    return contract(x, jnp.ones((ONES, x.shape[-1]), jnp.float32))[..., :1]
+
+
+class RMSNorm(nnx.Module):
+    """Divide by the root mean square over the last axis, in float32, and scale."""
+
+    def __init__(self, width: int, epsilon: float, *, kind: Norm = "rms", dtype: DTypeLike):
+        # With an offset of 1, zeros scale by one.
+        start = jnp.zeros if kind == "rms_offset" else jnp.ones
+        self.scale = nnx.Param(start((width,), dtype))
+        self.epsilon = epsilon
+        self.kind = kind
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        wide = x.astype(jnp.float32)
+        mean = total(wide * wide) / x.shape[-1]
+        wide = wide * jax.lax.rsqrt(mean + self.epsilon)
+        scale = along_last(self.scale[...], x)
+        if self.kind == "rms":
+            return scale * wide.astype(x.dtype)
+        offset = 1.0 if self.kind == "rms_offset" else 0.0
+        return (wide * (offset + scale.astype(jnp.float32))).astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """Take off the mean over the last axis, divide by the deviation, scale and shift, in
+    float32."""
+
+    def __init__(self, width: int, epsilon: float, *, dtype: DTypeLike):
+        self.scale = nnx.Param(jnp.ones((width,), dtype))
+        self.bias = nnx.Param(jnp.zeros((width,), dtype))
+        self.epsilon = epsilon
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        wide = x.astype(jnp.float32)
+        wide = wide - total(wide) / x.shape[-1]
+        variance = total(wide * wide) / x.shape[-1]
+        wide = wide * jax.lax.rsqrt(variance + self.epsilon)
+        scale, bias = (along_last(v[...], x).astype(jnp.float32) for v in (self.scale, self.bias))
+        return (wide * scale + bias).astype(x.dtype)
+
+
+def make_norm(kind: Norm, width: int, epsilon: float, dtype: DTypeLike) -> RMSNorm | LayerNorm:
+    """The norm of a configuration."""
+    if kind == "layer":
+        return LayerNorm(width, epsilon, dtype=dtype)
+    return RMSNorm(width, epsilon, kind=kind, dtype=dtype)

@@ -1,0 +1,34 @@
+"""The rotary embedding: queries and keys turn by angles that grow with the position.
+
+Source: Su et al. 2021, arXiv 2104.09864, in the half-split form of Hugging Face.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from toolkit.models.config import Rope
+
+
+def angles(rope: Rope, positions: Int[Array, "B T"], head_width: int) -> Float[Array, "B 1 T W"]:
+    """The angle of each feature that turns: `[B, T]` -> `[B, 1, T, W]`, in radians."""
+    width = head_width if rope.width is None else rope.width
+    frequencies = rope.theta ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
+    if rope.ratios:
+        frequencies = frequencies * np.asarray(rope.ratios, np.float32)
+    half = positions[:, None, :, None].astype(jnp.float32) * frequencies[None, None, None, :]
+    return jnp.concatenate([half, half], axis=-1)
+
+
+def rotate(
+    x: Float[Array, "B N T K"], cos: Float[Array, "B 1 T W"], sin: Float[Array, "B 1 T W"]
+) -> Float[Array, "B N T K"]:
+    """Turn the first W features: of these, feature i pairs with feature i + W/2."""
+    width = cos.shape[-1]
+    turning, still = x[..., :width], x[..., width:]
+    half = width // 2
+    turned = jnp.concatenate([-turning[..., half:], turning[..., :half]], axis=-1)
+    turned = turning * cos + turned * sin
+    return turned if width == x.shape[-1] else jnp.concatenate([turned, still], axis=-1)
