@@ -14,13 +14,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toolkit import widgets
     from toolkit.analysis import frames, plots
     from toolkit.completion.complete import LM
     from toolkit.completion.load import complete, load, stream
     from toolkit.completion.record import Completion, CompletionRecord
     from toolkit.completion.request import CompletionRequest, Limits
     from toolkit.errors import InvalidRequest, ModelNotFound, ToolkitError
+    from toolkit.experiments.compare import compare
+    from toolkit.experiments.probe import probe
+    from toolkit.experiments.replay import replay
+    from toolkit.experiments.run import open_run
+    from toolkit.experiments.sweep import sweep
+    from toolkit.experiments.target import Remote
     from toolkit.server.serve import serve
+    from toolkit.widgets.comparison import compare_samples
+    from toolkit.widgets.explorer import explore
 
 __version__ = "0.1.0"
 
@@ -32,13 +41,22 @@ __all__ = [
     "InvalidRequest",
     "Limits",
     "ModelNotFound",
+    "Remote",
     "ToolkitError",
+    "compare",
+    "compare_samples",
     "complete",
+    "explore",
     "frames",
     "load",
+    "open_run",
     "plots",
+    "probe",
+    "replay",
     "serve",
     "stream",
+    "sweep",
+    "widgets",
 ]
 
 _HOMES = {
@@ -49,14 +67,22 @@ _HOMES = {
     "InvalidRequest": "errors",
     "Limits": "completion.request",
     "ModelNotFound": "errors",
+    "Remote": "experiments.target",
     "ToolkitError": "errors",
+    "compare": "experiments.compare",
+    "compare_samples": "widgets.comparison",
     "complete": "completion.load",
+    "explore": "widgets.explorer",
     "load": "completion.load",
+    "open_run": "experiments.run",
+    "probe": "experiments.probe",
+    "replay": "experiments.replay",
     "serve": "server.serve",
     "stream": "completion.load",
+    "sweep": "experiments.sweep",
 }
 
-_ROOMS = {"frames": "analysis.frames", "plots": "analysis.plots"}
+_ROOMS = {"frames": "analysis.frames", "plots": "analysis.plots", "widgets": "widgets"}
 """Public names that are modules themselves."""
 
 

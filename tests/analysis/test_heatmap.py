@@ -8,6 +8,7 @@ import re
 import pytest
 
 from tests.analysis.answers import CHAT, OPENAI, hostile, ours
+from tests.completion.records import choice, record, sampled
 from toolkit import frames
 from toolkit.analysis.card import answer_html, answer_text, table
 from toolkit.analysis.heatmap import to_html
@@ -99,6 +100,19 @@ def test_a_completion_shows_itself():
 def test_an_answer_without_logprobs_shows_its_text():
     page = answer_html({"choices": [{"index": 0, "text": "<i>", "finish_reason": "stop"}]})
     assert "&lt;i&gt;" in page
+
+
+def test_tokens_that_a_stop_cut_off_are_not_shown():
+    kept, cut = sampled(97, 0, -0.5), sampled(98, 1, -0.25, contributes=False)
+    made = choice(kept, cut, text="a", finish_reason="stop", stop_reason="b")
+    answer = record(made, logprobs=0)
+    page = answer_html(answer)
+    assert ">a<" in page and ">b<" not in page
+    assert frames.tokens(answer)["token"].tolist() == ["a", "b"]
+
+
+def test_offsets_that_count_an_absent_prompt_hide_nothing():
+    assert copied(answer_html(OPENAI)).count("!") == 1
 
 
 def test_ipython_shows_the_text_and_not_the_dict():

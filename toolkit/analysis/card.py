@@ -8,7 +8,7 @@ from typing import Any
 
 from toolkit.analysis.frames.levels import candidate_frame, token_frame
 from toolkit.analysis.frames.read import sequences
-from toolkit.analysis.frames.sequence import Sequence
+from toolkit.analysis.frames.sequence import Position, Sequence
 from toolkit.analysis.heatmap import to_html
 from toolkit.analysis.visible import is_control, spelled
 
@@ -68,7 +68,7 @@ def _heat(read: list[Sequence]) -> str:
     shown, room = [], MOST
     for sequence in read:
         if room > 0:
-            part = sequence.positions[:room]
+            part = _in_text(sequence)[:room]
             shown.append(
                 Sequence(
                     request_id=sequence.request_id,
@@ -78,9 +78,24 @@ def _heat(read: list[Sequence]) -> str:
                 )
             )
             room -= len(part)
-    total = sum(len(sequence.positions) for sequence in read)
+    total = sum(len(_in_text(sequence)) for sequence in read)
     kept = sum(len(sequence.positions) for sequence in shown)
     return to_html(token_frame(shown), candidate_frame(shown), omitted=total - kept)
+
+
+def _in_text(sequence: Sequence) -> tuple[Position, ...]:
+    """The tokens without those of a stop string, which were drawn and cut off again.
+
+    Offsets count from the first one: some servers begin them at the prompt that they do not echo.
+    """
+    starts = [p.text_start for p in sequence.positions if p.text_start is not None]
+    text = sequence.facts.get("text")
+    if text is None or not starts:
+        return sequence.positions
+    end = starts[0] + len(text)
+    return tuple(
+        p for p in sequence.positions if p.special or p.text_start is None or p.text_start < end
+    )
 
 
 def _plain(sequence: Sequence, count: int) -> str:

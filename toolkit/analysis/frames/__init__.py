@@ -12,6 +12,7 @@ read.py       which of the two an answer is
 levels.py     tokens, candidates, requests
 words.py      words, with the correction for leading whitespace
 metrics.py    columns that follow from others
+outcomes.py   how often each completion came, and should come
 """
 
 from __future__ import annotations
@@ -19,6 +20,17 @@ from __future__ import annotations
 from toolkit.analysis.frames.columns import SCHEMAS
 from toolkit.analysis.frames.levels import candidates, requests, tokens
 from toolkit.analysis.frames.metrics import add_metrics, add_requests
+from toolkit.analysis.frames.outcomes import chi_square, outcomes
 from toolkit.analysis.frames.words import words
 
-__all__ = ["SCHEMAS", "add_metrics", "add_requests", "candidates", "requests", "tokens", "words"]
+__all__ = [
+    "SCHEMAS",
+    "add_metrics",
+    "add_requests",
+    "candidates",
+    "chi_square",
+    "outcomes",
+    "requests",
+    "tokens",
+    "words",
+]

@@ -8,8 +8,9 @@ Nothing here touches pyplot or any global setting, so figures may be made in thr
 
 style.py          how all figures look
 along.py          along a text: surprisal and entropy, the nucleus
-distribution.py   one position: probabilities, drawn from and dropped
-model.py          over many tokens: calibration, ranks
+distribution.py   one position: probabilities, drawn from and dropped; under several settings
+model.py          over many tokens: calibration, typicality, ranks
+counts.py         how often each outcome came, and should come
 runs.py           several answers: a sweep, diversity, two runs
 text.py           the text itself as a heat map
 """
@@ -17,8 +18,9 @@ text.py           the text itself as a heat map
 from __future__ import annotations
 
 from toolkit.analysis.plots.along import nucleus, surprisal
-from toolkit.analysis.plots.distribution import probabilities
-from toolkit.analysis.plots.model import calibration, ranks
+from toolkit.analysis.plots.counts import outcomes
+from toolkit.analysis.plots.distribution import probabilities, settings
+from toolkit.analysis.plots.model import calibration, ranks, typicality
 from toolkit.analysis.plots.runs import comparison, diversity, sweep
 from toolkit.analysis.plots.text import heatmap
 
@@ -28,8 +30,11 @@ __all__ = [
     "diversity",
     "heatmap",
     "nucleus",
+    "outcomes",
     "probabilities",
     "ranks",
+    "settings",
     "surprisal",
     "sweep",
+    "typicality",
 ]

@@ -6,7 +6,25 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from toolkit.analysis.plots.style import BLUE, GREY, ORANGE, figure, floats, known, legend, name
+from toolkit.analysis.frames.metrics import BITS
+from toolkit.analysis.plots.along import DETAILS
+from toolkit.analysis.plots.style import (
+    BLUE,
+    FAINT,
+    GREY,
+    MORE,
+    ORANGE,
+    figure,
+    floats,
+    known,
+    legend,
+    name,
+    named,
+)
+from toolkit.errors import InvalidRequest
+
+EMPTY = "It is empty."
+ONE_MORE = "Ask for at least one alternative, `logprobs=1`."
 
 
 def calibration(frame: pd.DataFrame, *, bins: int = 10) -> Figure:
@@ -16,8 +34,17 @@ def calibration(frame: pd.DataFrame, *, bins: int = 10) -> Figure:
     calibrated. Below, how many tokens each bin has. ECE is the mean distance from the diagonal,
     weighted by tokens. On its own samples a model is calibrated at temperature 1 by construction:
     score a given text to learn something. `frame`: tokens with `top_logprob`.
+
+    Raises InvalidRequest where the best token is known for some rows only: without alternatives
+    those are the hits, and every bin would look perfect.
     """
-    rows = known(known(frame, "top_logprob", "Ask for `logprobs`."), "logprob", "It is empty.")
+    rows = known(known(frame, "logprob", EMPTY), "top_logprob", ONE_MORE)
+    if missing := len(known(frame, "logprob", EMPTY)) - len(rows):
+        raise InvalidRequest(
+            f"`frame` has no `top_logprob` for {missing:,} tokens, those that were not the model's "
+            f"best. {ONE_MORE}",
+            param="frame",
+        )
     table = reliability(rows, bins=bins)
     made, axes = figure(4.4, 4.8, rows=2, sharex=True, height_ratios=[4, 1])
     upper, lower = axes[:, 0]
@@ -70,6 +97,35 @@ def wilson(share: np.ndarray, count: np.ndarray, z: float = 1.96) -> tuple[np.nd
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
     return centre - half, centre + half
+
+
+def typicality(frame: pd.DataFrame, *, by: str) -> Figure:
+    """How much more or less surprising tokens were than the model expected, a box a group.
+
+    Surprisal minus entropy in bits: 0 is a token that carries as much information as expected, and
+    human text stays near it (Meister et al. 2022, arXiv 2202.00666). Boxes are quartiles, whiskers
+    the 5th and 95th percentile, dots means. `frame`: tokens with entropy, and a column `by`.
+    """
+    rows = known(known(known(frame, by, MORE), "entropy", DETAILS), "logprob", EMPTY)
+    bits = (-floats(rows, "logprob") - floats(rows, "entropy")) * BITS
+    groups = {key: bits[(rows[by] == key).to_numpy(dtype=bool)] for key in rows.loc[:, by].unique()}
+    made, ((ax,),) = figure(6.0, 1.0 + 0.42 * len(groups))
+    ax.axvline(0, color=GREY, linewidth=1, linestyle="--")
+    for y, part in enumerate(groups.values()):
+        least, low, middle, high, most = np.percentile(part, (5, 25, 50, 75, 95))
+        ax.hlines(y, least, most, color=BLUE, linewidth=1.2)
+        ax.barh(y, high - low, left=low, height=0.55, color=BLUE, alpha=0.45)
+        ax.vlines(middle, y - 0.275, y + 0.275, color=BLUE, linewidth=2.2)
+        ax.plot(part.mean(), y, "o", color=ORANGE, markersize=5)
+    labels = [f"{named(key)}  ({len(part):,})" for key, part in groups.items()]
+    ax.set_yticks(range(len(groups)), labels=labels, fontsize=8)
+    for text in ax.get_yticklabels():
+        text.set_parse_math(False)
+    ax.invert_yaxis()
+    ax.grid(visible=False, axis="y")
+    ax.grid(visible=True, axis="x", color=FAINT, linewidth=0.6)
+    name(ax, x="surprisal minus entropy, in bits", title="Typicality (number of tokens)")
+    return made
 
 
 def ranks(frame: pd.DataFrame) -> Figure:

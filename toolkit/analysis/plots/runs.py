@@ -16,19 +16,20 @@ from toolkit.analysis.plots.style import (
     BLUE,
     GREY,
     INK,
+    MORE,
     ORANGE,
     figure,
     floats,
+    grid,
     known,
     legend,
     name,
+    named,
     one,
     tokens_as_ticks,
     whole_numbers,
 )
 from toolkit.errors import InvalidRequest
-
-MORE = "Join it with `toolkit.frames.add_requests`."
 
 
 def sweep(frame: pd.DataFrame, *, by: str = "param.temperature", columns: int = 3) -> Figure:
@@ -40,16 +41,7 @@ def sweep(frame: pd.DataFrame, *, by: str = "param.temperature", columns: int = 
     rows = known(known(frame, by, MORE), "logprob", "Ask for `logprobs`.")
     rows = rows.loc[rows["segment"] == "completion"]
     values = sorted(rows.loc[:, by].unique())
-    lines = math.ceil(len(values) / columns)
-    columns = math.ceil(len(values) / lines)
-    made, axes = figure(
-        1.0 + 2.1 * columns,
-        0.7 + 1.7 * lines,
-        rows=lines,
-        columns=columns,
-        sharex=True,
-        sharey=True,
-    )
+    made, axes = grid(len(values), columns, width=2.1, height=1.7, sharex=True, sharey=True)
     bits = -floats(rows, "logprob") * BITS
     edges = np.linspace(0, max(1.0, float(np.percentile(bits, 99.5))), 25)
     for ax, value in itertools.zip_longest(axes.flat, values):
@@ -57,7 +49,7 @@ def sweep(frame: pd.DataFrame, *, by: str = "param.temperature", columns: int = 
             ax.set_visible(False)
         else:
             part = bits[(rows.loc[:, by] == value).to_numpy(dtype=bool)]
-            _histogram(ax, part, edges, f"{by.removeprefix('param.')} {value:g}")
+            _histogram(ax, part, edges, f"{by.removeprefix('param.')} {named(value)}")
     _outer_labels(axes, "surprisal in bits", "share of tokens", used=len(values))
     return made
 
@@ -106,7 +98,7 @@ def diversity(frame: pd.DataFrame, *, by: str = "param.temperature", n: int = 2)
     ax.scatter(table["logprob"], table["distinct"], color=BLUE, s=28, zorder=2)
     for value, x, y in zip(table[by], table["logprob"], table["distinct"], strict=True):
         ax.annotate(
-            f"{value:g}", (x, y), xytext=(0, 6), textcoords="offset points", fontsize=8, ha="center"
+            named(value), (x, y), xytext=(0, 6), textcoords="offset points", fontsize=8, ha="center"
         )
     ax.margins(0.14)
     what = by.removeprefix("param.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from toolkit.analysis.visible import label
 from toolkit.errors import InvalidRequest
@@ -20,17 +23,54 @@ CYCLE = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#000000")
 INK, FAINT = "#222222", "#dddddd"
 MONOSPACE = ["DejaVu Sans Mono", "DejaVu Sans"]
 """Come with matplotlib; the second for what the first lacks."""
+MORE = "Join it with `toolkit.frames.add_requests`."
+
+
+DPI, SCREEN = 150, 96
+"""Pixels an inch: of the PNG, and of the page that shows it."""
+
+
+class Picture(Figure):
+    """A figure that shows itself in Jupyter; without pyplot matplotlib's own would not."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """The PNG and its size on the page, which is that of print, whatever the resolution.
+
+        With a palette of 256 colours it weighs a third, so that notebooks stay small.
+        """
+        drawn, file = io.BytesIO(), io.BytesIO()
+        self.savefig(drawn, format="png")
+        image = Image.open(drawn).convert("RGB")
+        image.quantize(256, dither=Image.Dither.NONE).save(file, format="png", optimize=True)
+        width, height = (round(inches * SCREEN) for inches in self.get_size_inches())
+        return file.getvalue(), {"width": width, "height": height}
 
 
 def figure(
     width: float = 7.0, height: float = 3.2, *, rows: int = 1, columns: int = 1, **sharing: Any
 ) -> tuple[Figure, np.ndarray]:
     """A figure in inches and its axes `[rows, columns]`; laid out when it is drawn."""
-    made = Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
+    made = Picture(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
     axes = made.subplots(rows, columns, squeeze=False, **sharing)
     for ax in axes.flat:
         tidy(ax)
     return made, axes
+
+
+def grid(
+    count: int, columns: int, *, width: float, height: float, **sharing: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure of `count` panels of this size in inches, at most so many in a row, filled evenly;
+    what is left over in the last row is for the caller to hide."""
+    lines = math.ceil(count / columns)
+    columns = math.ceil(count / lines)
+    size = 1.0 + width * columns, 0.7 + height * lines
+    return figure(*size, rows=lines, columns=columns, **sharing)
+
+
+def named(value: Any) -> str:
+    """A value of a parameter in a title: 0.5, 1, or a word as it is."""
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def tidy(ax: Axes) -> None:
@@ -72,7 +112,7 @@ def printable(text: str) -> str:
 
 def tokens_as_ticks(ax: Axes, rows: pd.DataFrame, *, axis: str = "x") -> None:
     """The tokens of rows as ticks 0, 1, 2, ... of an axis."""
-    names = [_shortened(printable(label(row))) for row in rows.astype(object).to_dict("records")]
+    names = [shortened(printable(label(row))) for row in rows.astype(object).to_dict("records")]
     made = ax.xaxis if axis == "x" else ax.yaxis
     made.set_ticks(range(len(names)), labels=names)
     for text in made.get_ticklabels():
@@ -81,7 +121,8 @@ def tokens_as_ticks(ax: Axes, rows: pd.DataFrame, *, axis: str = "x") -> None:
             text.set_rotation(90)
 
 
-def _shortened(text: str, most: int = 14) -> str:
+def shortened(text: str, most: int = 14) -> str:
+    """Text of at most so many characters."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

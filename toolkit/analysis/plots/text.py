@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from toolkit.analysis.plots.style import GREY, INK, MONOSPACE, one, printable
+from toolkit.analysis.plots.style import DPI, GREY, INK, MONOSPACE, Picture, one, printable
 from toolkit.analysis.scale import HUE, OPACITY, Scale, scale_of, value_of
 from toolkit.analysis.visible import label, visible, whole
 from toolkit.errors import InvalidRequest
@@ -37,7 +37,8 @@ def heatmap(
     rows = one(frame, choice, request).astype(object).to_dict("records")
     cells = list(_layout(rows, columns))
     lines = cells[-1][0] + 3
-    made = Figure(figsize=(columns * CELL + 0.3, lines * LINE + 0.1), dpi=150, facecolor="white")
+    size = columns * CELL + 0.3, lines * LINE + 0.1
+    made = Picture(figsize=size, dpi=DPI, facecolor="white")
     ax = made.add_axes((0, 0, 1, 1))
     ax.set(xlim=(-1.8, columns + 1.8), ylim=(lines - 0.2, -0.4))
     ax.set_axis_off()

@@ -1,0 +1,77 @@
+"""The verb `serve`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    model: Annotated[
+        list[str] | None, typer.Option(help="Folder, .gguf file or hub id; repeatable.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8321,
+    max_queue: Annotated[int, typer.Option(help="Sequences that may wait; then 429.")] = 256,
+    max_batch: Annotated[int, typer.Option(help="Sequences that run together.")] = 64,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="A key a line; or set TOOLKIT_API_KEY.", exists=True)
+    ] = None,
+    top_logprobs: Annotated[int, typer.Option(help="Most alternatives a token.")] = 20,
+    ignore_unknown_fields: Annotated[
+        bool, typer.Option(help="The legacy route drops unknown fields.")
+    ] = False,
+    rate_limit: Annotated[str | None, typer.Option(help='A client\'s, as "60/minute".')] = None,
+    request_timeout: Annotated[float, typer.Option(help="Seconds a completion may take.")] = 600,
+    strict_done: Annotated[bool, typer.Option(help="Strict streams end with [DONE].")] = True,
+) -> None:
+    """Answer over HTTP until Ctrl-C."""
+    import contextlib
+    import logging
+
+    import toolkit
+    from toolkit.server.serve import run
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("waitress").setLevel(logging.ERROR)
+    keys = _api_keys(api_key_file)
+    if not keys and host not in ("127.0.0.1", "::1", "localhost"):
+        logging.warning("%s may be reached by other machines and wants no key", host)
+    limits = toolkit.Limits(max_logprobs=top_logprobs)
+    with contextlib.ExitStack() as stack:
+        lms = [
+            stack.enter_context(
+                toolkit.load(name, max_batch=max_batch, max_waiting=max_queue, limits=limits)
+            )
+            for name in model or [None]
+        ]
+        try:
+            server = toolkit.serve(
+                lms,
+                host=host,
+                port=port,
+                max_requests=min(len(lms) * (max_batch + max_queue), 512),
+                api_keys=keys,
+                rate_limit=rate_limit,
+                request_timeout=request_timeout,
+                ignore_unknown_fields=ignore_unknown_fields,
+                strict_done=strict_done,
+            )
+        except (ValueError, OSError) as error:
+            raise typer.BadParameter(str(error)) from None
+        names = ", ".join(lm.name for lm in lms)
+        print(f"{names} at {server.url}/v1 and {server.url}/v1/openai/v1", flush=True)
+        run(server)
+
+
+def _api_keys(file: Path | None) -> list[str]:
+    """The keys that clients must send: the lines of a file and TOOLKIT_API_KEY."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file else []
+    keys = [line.strip() for line in [*lines, os.environ.get("TOOLKIT_API_KEY", "")]]
+    keys = [key for key in keys if key]
+    if file and not keys:
+        raise typer.BadParameter(f"{file} holds no key. Write one on a line of its own.")
+    return keys

@@ -1,0 +1,195 @@
+"""A recorded run: its frames, what is missing, and how to go on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit.errors import RunError
+from toolkit.experiments import manifest, store, tables
+from toolkit.experiments.declaration import Declaration, read_declaration, target_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TIMES = ("seconds", "ttft", "tokens_per_second")
+"""Columns of `requests` that differ each time a cell is asked; all others depend on the cell."""
+
+
+def open_run(path: str | Path) -> Run:
+    """The run in a folder that `toolkit run` or `toolkit.sweep` has written, finished or not.
+
+    Raises RunError for a folder that holds none.
+    """
+    return Run(Path(path))
+
+
+class Run:
+    """A run folder. Frames are made when they are looked at; `open_run` again sees new cells."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.manifest = manifest.read(path)
+        self.config = _config(path)
+        self._frames: dict[str, pd.DataFrame] = {}
+
+    # --- frames ---------------------------------------------------------------------------------
+
+    @property
+    def requests(self) -> pd.DataFrame:
+        """One row a choice: text, counts, likelihood, times, `param.*`, `prompt.*`, `metric.*`."""
+        frame = self._frame("requests")
+        return frame[~frame["rejected"].fillna(False).astype(bool)].reset_index(drop=True)
+
+    @property
+    def rejected(self) -> pd.DataFrame:
+        """The candidates that lost under `best_of`, in the columns of `requests`."""
+        frame = self._frame("requests")
+        return frame[frame["rejected"].fillna(False).astype(bool)].reset_index(drop=True)
+
+    @property
+    def tokens(self) -> pd.DataFrame:
+        """One row a token of each choice."""
+        return self._frame("tokens")
+
+    @property
+    def candidates(self) -> pd.DataFrame:
+        """One row an alternative of each token."""
+        return self._frame("candidates")
+
+    def summary(self, by: str | list[str] | None = None, values: Any = None) -> pd.DataFrame:
+        """Means over choices for each value of `by`: of `logprob_mean`, `completion_tokens` and the
+        metrics, or of the columns `values`; with the standard error beside, over prompts, whose
+        choices are not independent.
+
+        `by`: columns of `requests`; None is the target and what the grid varies.
+        """
+        from toolkit.experiments.summary import summary
+
+        return summary(self, by=by, values=values)
+
+    @functools.cached_property
+    def _made(self) -> dict[str, pd.DataFrame]:
+        return tables.frames(tables.pairs(self.path), self.config.metrics)
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        if name not in self._frames:
+            self._frames[name] = self._read(name)
+        return self._frames[name]
+
+    def _read(self, name: str) -> pd.DataFrame:
+        """From parquet where the run is done, from the answers where it is not."""
+        if not self.done:
+            return self._made[name]
+        path = self.path / f"{name}.parquet"
+        if not path.exists():
+            self._write_frames()
+        if not path.exists():  # the folder cannot be written
+            return self._made[name]
+        import pandas as pd
+
+        return pd.read_parquet(path)
+
+    def _write_frames(self) -> None:
+        try:
+            with store.locked(self.path):
+                tables.write(self.path, self.config.metrics)
+        except (RunError, PermissionError):
+            return
+
+    # --- answers --------------------------------------------------------------------------------
+
+    def cells(self) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """Each cell that has an answer: what was asked, and what came."""
+        return tables.pairs(self.path)
+
+    def answers(self) -> Iterator[Any]:
+        """The answers in order: records of our engine, JSON of servers. `toolkit.frames` and
+        `toolkit.plots` take them."""
+        for line, reply in self.cells():
+            yield tables.record_of(line, reply) if "record" in reply else reply["body"]
+
+    # --- what is there --------------------------------------------------------------------------
+
+    @property
+    def done(self) -> bool:
+        """Whether every cell has an answer and the frames are written."""
+        return (self.path / store.DONE).exists()
+
+    @functools.cached_property
+    def planned(self) -> int:
+        """Cells of the plan; of a shard, its own."""
+        known = 0 if self.manifest["shard"] else sum(self.manifest["distinct"].values())
+        return max(len(self._asked), known)
+
+    @functools.cached_property
+    def answered(self) -> int:
+        """Cells with an answer."""
+        return len(self._asked & self._outcomes[0].keys())
+
+    @property
+    def missing(self) -> list[str]:
+        """Cells without an answer, failed ones among them."""
+        good = self._outcomes[0]
+        return sorted(cell for cell in self._asked if cell not in good)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Cells whose last try failed -> what was said."""
+        bad = self._outcomes[1]
+        lines = store.responses(self.path, bad.values())
+        return {line["cell_id"]: line["error"]["message"] for line in lines}
+
+    @functools.cached_property
+    def _outcomes(self) -> tuple[dict[str, int], dict[str, int]]:
+        return store.outcomes(self.path)
+
+    @functools.cached_property
+    def _asked(self) -> set[str]:
+        return {cell for cell, _ in store.asked(self.path)}
+
+    # --- how it shows ---------------------------------------------------------------------------
+
+    def facts(self) -> dict[str, str]:
+        """What there is to say, by name."""
+        targets = ", ".join(self.manifest["targets"]) or "none yet"
+        begun = self.manifest["distinct"]
+        later = [n for n in map(target_name, self.config.asked) if n not in begun]
+        found = {"targets": targets, "cells": f"{self.answered:,} of {self.planned:,} answered"}
+        if later:
+            found["not begun"] = ", ".join(later)
+        if self.config.question:
+            found = {"question": self.config.question, **found}
+        if self.manifest["shard"]:
+            i, n = self.manifest["shard"]
+            found["shard"] = f"{i} of {n}; join them with `toolkit merge`"
+        failures = self.failures
+        if failures:
+            first = next(iter(failures.values()))
+            found["failed"] = f"{len(failures):,}, the last with: {first:.200}"
+        if not self.done:
+            left = self.planned - self.answered
+            what = f"{left:,} cells" if left or later else "the frames"
+            found["missing"] = f"{what}. Go on with: toolkit run {self.path}"
+        found["frames"] = "requests, tokens, candidates"
+        return found
+
+    def __repr__(self) -> str:
+        state = "done" if self.done else "not finished"
+        lines = [f"<Run {self.config.name}, {state}, in {self.path}>"]
+        return "\n".join([*lines, *(f"  {name}: {text}" for name, text in self.facts().items())])
+
+    def _repr_html_(self) -> str:
+        """The card that Jupyter shows."""
+        from toolkit.analysis import card
+
+        return card.table(f"Run {self.config.name}", self.facts())
+
+
+def _config(path: Path) -> Declaration:
+    file = path / store.CONFIG
+    if not file.exists():
+        raise RunError(f"{path} is no run folder: it has no {store.CONFIG}.")
+    return read_declaration(file)

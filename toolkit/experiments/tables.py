@@ -1,0 +1,223 @@
+"""The frames of a run: a row a choice, a token, an alternative; every cell once, in plan order.
+
+`request_id`, by which the functions of `toolkit.frames` and `toolkit.plots` join rows, is the cell.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit.completion.record import CompletionRecord
+from toolkit.completion.request import Dialect, parse
+from toolkit.experiments import metrics, store
+from toolkit.experiments.compact import from_json
+from toolkit.experiments.settings import LIMITS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAMES = ("requests", "tokens", "candidates")
+CHUNK = 256
+"""Cells that are held as objects at a time."""
+
+Pair = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""A cell's line in requests.jsonl and its line in responses.jsonl."""
+
+
+def pairs(folder: Path) -> Iterator[Pair]:
+    """Each cell that has an answer, in the order of requests.jsonl."""
+    starts, _ = store.outcomes(folder)
+    for group in _chunks(line for line in store.requests(folder) if line["cell_id"] in starts):
+        replies = store.responses(folder, (starts[line["cell_id"]] for line in group))
+        yield from zip(group, replies, strict=True)
+
+
+def record_of(line: Mapping[str, Any], reply: Mapping[str, Any]) -> CompletionRecord:
+    """The record of a cell that a model in this process has answered, named by its cell."""
+    request = parse(line["request"], dialect=Dialect.PYTHON, limits=LIMITS)
+    record = from_json(request, reply["record"])
+    return dataclasses.replace(record, id=line["cell_id"])
+
+
+def frames(found: Iterable[Pair], names: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
+    """The three frames, `requests` with the metrics of these names."""
+    import pandas as pd
+
+    parts = list(_parts(found))
+    made = {name: _joined(pd, [part[name] for part in parts], name) for name in NAMES}
+    made["requests"] = metrics.add(made["requests"], made["tokens"], names)
+    return made
+
+
+def write(folder: Path, names: Sequence[str]) -> None:
+    """Write the frames of a folder as parquet, each whole or not at all.
+
+    Tokens and candidates go out in pieces, so that a long run needs little memory.
+    """
+    import pandas as pd
+
+    kept: list[pd.DataFrame] = []
+    beside = {name: folder / f".{name}.growing" for name in NAMES[1:]}
+    try:
+        with store.space(folder), _Writers(beside) as writers:
+            for part in _parts(pairs(folder)):
+                kept.append(part["requests"])
+                writers.add(part)
+            if not kept:
+                writers.add(_empty())
+        requests = _joined(pd, kept, "requests")
+        if names:
+            columns = [*metrics.ROW, "segment", "entropy", "kept_mass", "support"]
+            columns += ["logprob_sampled"]
+            tokens = pd.read_parquet(beside["tokens"], columns=columns)
+            requests = metrics.add(requests, tokens, names)
+        for name, path in beside.items():
+            store.write(folder / f"{name}.parquet", lambda to, path=path: path.rename(to))
+        store.write(folder / "requests.parquet", lambda to: requests.to_parquet(to, index=False))
+    finally:
+        for path in beside.values():
+            path.unlink(missing_ok=True)
+
+
+class _Writers:
+    """Parquet files that grow by frames."""
+
+    def __init__(self, paths: Mapping[str, Path]):
+        self._paths = paths
+        self._open: dict[str, Any] = {}
+
+    def add(self, part: Mapping[str, pd.DataFrame]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for name, path in self._paths.items():
+            table = pa.Table.from_pandas(part[name], preserve_index=False)
+            if name not in self._open:
+                self._open[name] = pq.ParquetWriter(path, table.schema)
+            self._open[name].write_table(table.cast(self._open[name].schema))
+
+    def __enter__(self) -> _Writers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self._open.values():
+            writer.close()
+
+
+def _parts(found: Iterable[Pair]) -> Iterator[dict[str, pd.DataFrame]]:
+    for group in _chunks(found):
+        yield _part(group)
+
+
+def _part(group: Sequence[Pair]) -> dict[str, pd.DataFrame]:
+    """The frames of some cells, without metrics."""
+    import pandas as pd
+
+    from toolkit.analysis import frames as of
+
+    made: dict[str, list[pd.DataFrame]] = {name: [] for name in NAMES}
+    for kind, members in itertools.groupby(group, lambda pair: "record" in pair[1]):
+        cells = list(members)
+        lines = {line["cell_id"]: line for line, _ in cells}
+        if kind:
+            answers: list[Any] = [record_of(line, reply) for line, reply in cells]
+            once = list({record.id: record for record in answers}.values())
+            counts = [len(record.choices) + len(record.rejected) for record in answers]
+        else:
+            answers = [_body(line, reply) for line, reply in cells]
+            once = list({body["id"]: body for body in answers}.values())
+            counts = [len(body["choices"]) for body in answers]
+        requests = of.requests(answers)
+        owners = [pair for pair, count in zip(cells, counts, strict=True) for _ in range(count)]
+        requests = _filled(requests, owners) if not kind else requests
+        made["requests"].append(_placed(requests, [line for line, _ in owners]))
+        made["tokens"].append(_keyed(of.tokens(once), lines))
+        made["candidates"].append(_keyed(of.candidates(once), lines))
+    return {name: _joined(pd, parts, name) for name, parts in made.items()}
+
+
+def _body(line: Mapping[str, Any], reply: Mapping[str, Any]) -> dict[str, Any]:
+    """A server's answer under the name of its cell."""
+    return {**reply["body"], "id": line["cell_id"]}
+
+
+def _keyed(frame: pd.DataFrame, lines: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The frame of tokens or candidates with the cell for the request, and its prompt's number."""
+    import pandas as pd
+
+    numbers = [lines[cell]["prompt_index"] for cell in frame["request_id"]]
+    frame = frame.assign(prompt_index=pd.array(numbers, dtype="Int32"))
+    frame.insert(0, "cell_id", frame["request_id"])
+    return frame
+
+
+def _placed(frame: pd.DataFrame, owners: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The frame of requests with what only the plan knows. `owners`: the cell of each row."""
+    import pandas as pd
+
+    numbers = [line["prompt_index"] for line in owners]
+    frame = frame.assign(prompt_index=pd.array(numbers, dtype="Int32"))
+    frame.insert(0, "cell_id", frame["request_id"])
+    for place, (name, dtype) in enumerate((("target", "str"), ("setting", "int32")), start=1):
+        frame.insert(place, name, pd.array([line[name] for line in owners], dtype=dtype))
+    columns = dict.fromkeys(name for line in owners for name in line["prompt_columns"])
+    beside = {
+        f"prompt.{name}": [line["prompt_columns"].get(name) for line in owners] for name in columns
+    }
+    return pd.concat([frame, pd.DataFrame(beside, index=frame.index)], axis=1)
+
+
+def _filled(frame: pd.DataFrame, owners: Sequence[Pair]) -> pd.DataFrame:
+    """What a server's JSON does not say and the request does."""
+    import pandas as pd
+
+    from toolkit.analysis.frames.record import flat
+
+    asked = [line["request"] for line, _ in owners]
+    columns: dict[str, Any] = {}
+    for name in [column for column in frame.columns if column.startswith("param.")]:
+        values = [flat(request.get(name.removeprefix("param."))) for request in asked]
+        columns[name] = pd.array(values, dtype=frame[name].dtype)
+    columns["prompt"] = pd.array(
+        [flat(request["prompt"]) for request in asked], dtype=frame["prompt"].dtype
+    )
+    columns["seed"] = columns["param.seed"]
+    columns["rejected"] = pd.array([False] * len(frame), dtype="boolean")
+    columns["seconds"] = [reply["seconds"] for _, reply in owners]
+    first = [reply["first_token"] for _, reply in owners]
+    columns["ttft"] = [float("nan") if value is None else value for value in first]
+    frame = frame.assign(**columns)
+    counts = frame["completion_tokens"].astype("Float64").groupby(frame["request_id"])
+    rate = counts.transform("sum") / frame["seconds"]
+    return frame.assign(tokens_per_second=rate.astype("float64"))
+
+
+def _joined(pd: Any, parts: Sequence[pd.DataFrame], name: str) -> pd.DataFrame:
+    """Frames below each other."""
+    if not parts:
+        return _empty()[name]
+    joined = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    joined.attrs = {"schema": f"run.{name}/1"}
+    return joined
+
+
+def _empty() -> dict[str, pd.DataFrame]:
+    """The frames of no cell."""
+    from toolkit.analysis import frames as of
+
+    requests = _placed(of.requests([]), [])
+    made = {"requests": requests}
+    made |= {"tokens": _keyed(of.tokens([]), {}), "candidates": _keyed(of.candidates([]), {})}
+    for name, frame in made.items():
+        frame.attrs = {"schema": f"run.{name}/1"}
+    return made
+
+
+def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while group := list(itertools.islice(iterator, CHUNK)):
+        yield group
