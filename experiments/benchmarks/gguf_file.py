@@ -1,7 +1,7 @@
-"""The model's weights as an F32 GGUF file, for llama.cpp.
+"""The model's weights as GGUF files, for llama.cpp: F32 and Q8_0.
 
-The numbers are those of the folder, unrounded; a quantised file would read fewer bytes and compute
-something else.
+The numbers of the F32 file are those of the folder, unrounded. The Q8_0 file has 8 bits a weight
+and a scale for each 32: it reads a quarter of the bytes and computes something else.
 """
 
 from __future__ import annotations
@@ -15,26 +15,30 @@ import numpy as np
 
 from toolkit.models.safetensors import read_safetensors
 
+FORMATS = ("F32", "Q8_0")
+BLOCK = 32
+"""Weights that share a scale in Q8_0."""
 
-def write_gguf(folder: Path, target: Path) -> Path:
+
+def write_gguf(folder: Path, target: Path, form: str = "F32") -> Path:
     """Write the GGUF of a Llama folder to `target`, unless it is there and no older than the
-    weights."""
+    weights. `form` is one of FORMATS."""
     sources = sorted(folder.glob("*.safetensors"))
     if target.exists() and target.stat().st_mtime_ns >= max(
         source.stat().st_mtime_ns for source in sources
     ):
         return target
-    from gguf import GGUFWriter
+    from gguf import GGMLQuantizationType, GGUFWriter
 
     print(f"Writing {target.name}", flush=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     making = target.with_suffix(".making")
     writer = GGUFWriter(making, "llama")
     config = _json(folder / "config.json")
-    _write_sizes(writer, config)
+    _write_sizes(writer, config, form)
     _write_tokenizer(writer, folder)
     for source in sources:
-        _write_tensors(writer, read_safetensors(source), config)
+        _write_tensors(writer, read_safetensors(source), config, GGMLQuantizationType[form])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -47,10 +51,11 @@ def _json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _write_sizes(writer: Any, config: dict[str, Any]) -> None:
+def _write_sizes(writer: Any, config: dict[str, Any], form: str) -> None:
     from gguf import LlamaFileType
 
-    writer.add_file_type(LlamaFileType.ALL_F32)
+    types = {"F32": LlamaFileType.ALL_F32, "Q8_0": LlamaFileType.MOSTLY_Q8_0}
+    writer.add_file_type(types[form])
     writer.add_vocab_size(config["vocab_size"])
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])
@@ -95,8 +100,12 @@ def _write_tokenizer(writer: Any, folder: Path) -> None:
     writer.add_add_bos_token(bool(named.get("add_bos_token")))
 
 
-def _write_tensors(writer: Any, tensors: dict[str, np.ndarray], config: dict[str, Any]) -> None:
-    from gguf import MODEL_ARCH, get_tensor_name_map
+def _write_tensors(
+    writer: Any, tensors: dict[str, np.ndarray], config: dict[str, Any], kind: Any
+) -> None:
+    """Matrices as `kind`; vectors, and rows that are no whole number of blocks, as F32."""
+    from gguf import MODEL_ARCH, GGMLQuantizationType, get_tensor_name_map
+    from gguf.quants import quantize
 
     names = get_tensor_name_map(MODEL_ARCH.LLAMA, config["num_hidden_layers"])
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
@@ -106,7 +115,10 @@ def _write_tensors(writer: Any, tensors: dict[str, np.ndarray], config: dict[str
         if projection in heads:
             values = neighbours(values, heads[projection])
         theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        writer.add_tensor(theirs, values)
+        if values.ndim == 2 and values.shape[1] % BLOCK == 0 and kind != GGMLQuantizationType.F32:
+            writer.add_tensor(theirs, quantize(values, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(theirs, values)
 
 
 def neighbours(rows: np.ndarray, heads: int) -> np.ndarray:

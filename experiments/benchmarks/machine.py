@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,20 +24,50 @@ for name in sys.argv[1:]:
         pass
 print(json.dumps(found))
 """
-BUSY = 0.5
-"""Load average, in processes that want a core, above which a run says that it had company."""
+BUSY = 0.15
+"""Cores that other programs may keep busy before a run says that it had company."""
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores in use, memory, system and Python of this machine, and how busy it is."""
+    """Processor, cores in use, memory, system and Python of this machine."""
     return {
         "processor": _processor(),
         "cores": cores(),
         "memory_gib": _memory(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 2),
     }
+
+
+class Company:
+    """What other programs do while this one and the processes that it starts and ends measure."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.before = _busy(), _own()
+
+    def cores(self) -> float | None:
+        """Cores that others kept busy since the start; None where the system does not say."""
+        busy, own = _busy(), _own()
+        if busy is None or self.before[0] is None:
+            return None
+        others = (busy - self.before[0]) - (own - self.before[1])
+        return round(max(0.0, others / (time.perf_counter() - self.began)), 2)
+
+
+def _busy() -> float | None:
+    """Seconds of work that all processors have done: all columns but idle and waiting."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
+        ticks = [int(column) for column in first]
+        return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+    return None
+
+
+def _own() -> float:
+    """Seconds of work of this process and of those it started that have ended."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def versions(python: str | Path, packages: Sequence[str]) -> dict[str, str]:

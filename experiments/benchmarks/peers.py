@@ -36,6 +36,6 @@ def requirements() -> tuple[str, ...]:
     """The peers' packages; transformers in the version that the toolkit itself uses."""
     return (
         "torch==2.13.0",
-        f"transformers=={version('transformers')}",
-        "llama-cpp-python==0.3.36",
+        f"transformers[serving]=={version('transformers')}",
+        "llama-cpp-python[server]==0.3.36",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import subprocess
@@ -14,6 +15,8 @@ from experiments.benchmarks.settings import ROOT
 
 PATIENCE = 900
 """Seconds that one command may take; torch.compile needs a minute or two on few cores."""
+MESSAGE = 300
+"""Characters of an engine's error that are kept."""
 
 
 class EngineFailed(Exception):
@@ -43,14 +46,18 @@ class Process:
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """One command and its answer. Raises EngineFailed."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise EngineFailed(f"{do}: the process had ended") from error
         return self._answer(do)
 
     def _answer(self, what: str) -> dict[str, Any]:
         assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
         if not ready:
+            self._process.kill()  # a late answer would be taken for that of the next command
             raise EngineFailed(f"{what}: no answer in {PATIENCE} s")
         line = self._process.stdout.readline()
         if not line:
@@ -59,13 +66,14 @@ class Process:
             raise EngineFailed(f"{what}: the process ended. {told}")
         answer = json.loads(line)
         if "error" in answer:
-            raise EngineFailed(answer["error"])
+            raise EngineFailed(" ".join(answer["error"].split())[:MESSAGE])
         return answer["answer"]
 
     def close(self) -> None:
         """End the process."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(timeout=20)
         except subprocess.TimeoutExpired:

@@ -14,18 +14,44 @@ from typing import Any
 Turn = dict[str, Any]
 """What one contestant measured in one round."""
 
-Round = dict[str, Turn]
-"""The turns of a round by contestant."""
+Round = dict[str, dict[str, Turn]]
+"""The turns of a round: by case (a batch size, a prompt length), then by contestant."""
+
+Value = Callable[[Turn], float]
+"""A figure of a turn."""
 
 
-def interleave(contestants: Mapping[str, Callable[[], Turn]], rounds: int) -> list[Round]:
-    """Run all contestants in each round; another one begins each time."""
-    names, made = list(contestants), []
+def interleave(
+    cases: Mapping[str, Mapping[str, Callable[[], Turn]]],
+    rounds: int,
+    drop: Callable[[str, Exception], bool],
+) -> list[Round]:
+    """Run all contestants of all cases in each round; another one of each case begins each time.
+
+    What a contestant raises is given to `drop` with its name: True takes the contestant out of the
+    case, and out of the rounds that were made, so that every round has the same ones.
+    """
+    playing = {case: dict(contestants) for case, contestants in cases.items()}
+    made: list[Round] = []
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", flush=True)
-        begin = number % len(names)
-        made.append({name: contestants[name]() for name in names[begin:] + names[:begin]})
+        made.append({case: {} for case in playing})
+        for case, contestants in playing.items():
+            for name in _rotated(list(contestants), number):
+                try:
+                    made[-1][case][name] = contestants[name]()
+                except Exception as error:
+                    if not drop(name, error):
+                        raise
+                    del contestants[name]
+                    for turns in made:
+                        turns[case].pop(name, None)
     return made
+
+
+def _rotated(names: list[str], by: int) -> list[str]:
+    begin = by % max(1, len(names))
+    return names[begin:] + names[:begin]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,18 +69,24 @@ class Spread:
         return cls(median=statistics.median(values), low=min(values), high=max(values))
 
     def show(self, digits: int, *, unit: str = "", scale: float = 1.0) -> str:
-        """`median (low-high)`, each times `scale`."""
+        """`median (low to high)`, each times `scale`."""
         median, low, high = (
             f"{scale * value:.{digits}f}{unit}" for value in (self.median, self.low, self.high)
         )
         return f"{median} ({low} to {high})"
 
 
-def spread(rounds: list[Round], name: str, figure: Callable[[Turn], float]) -> Spread:
+def spread(rounds: list[Round], case: str, name: str, value: Value) -> Spread:
     """A contestant's figure over the rounds."""
-    return Spread.of(figure(turns[name]) for turns in rounds)
+    return Spread.of(value(turns[case][name]) for turns in rounds)
 
 
-def ratio(rounds: list[Round], ours: str, theirs: str, figure: Callable[[Turn], float]) -> Spread:
-    """Our figure over theirs, round by round."""
-    return Spread.of(figure(turns[ours]) / figure(turns[theirs]) for turns in rounds)
+def ratio(rounds: list[Round], case: str, one: str, other: str, value: Value) -> Spread:
+    """The figure of one contestant over that of another, round by round."""
+    return Spread.of(value(turns[case][one]) / value(turns[case][other]) for turns in rounds)
+
+
+def best(rounds: list[Round], case: str, engine: str, value: Value) -> str | None:
+    """The way of running an engine whose median is the largest; None where none ran."""
+    ways = [name for name in rounds[0].get(case, {}) if name.startswith(engine)]
+    return max(ways, key=lambda name: spread(rounds, case, name, value).median, default=None)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 ROOT = Path(__file__).parents[2]
 """The repository; workers are started here."""
+RESULTS = ROOT / "experiments/benchmarks/results"
+
+Size = Literal["check", "default", "full"]
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,14 +25,34 @@ class Settings:
     """The peers' Python; None is the one in `.venv-peers`, which is made if it is not there."""
     threads: int
     """Cores that the whole run is held to, and threads of every engine."""
-    rounds: int = 7
-    prompt_tokens: int = 32
-    new_tokens: int = 64
-    out: Path = ROOT / "experiments/benchmarks/results"
+    rounds: int | None = None
+    """None is each scenario's own number."""
+    size: Size = "default"
+    """`check` shows in a minute or two that everything runs, its figures mean nothing; `default`
+    takes a quarter of an hour on two cores; `full` is longer and steadier."""
+    tiny: bool = False
+    """GPU scenarios only: a toy model on whatever device there is."""
+    out: Path = RESULTS
+
+    def pick(self, *, check: T, default: T, full: T) -> T:
+        """What belongs to the size of this run."""
+        return {"check": check, "default": default, "full": full}[self.size]
+
+    def turns(self, default: int) -> int:
+        """Rounds of a scenario whose own number is `default`."""
+        if self.rounds is not None:
+            return self.rounds
+        return self.pick(check=1, default=default, full=max(7, default))
+
+    @property
+    def publishable(self) -> bool:
+        """Whether the documents may be written from this run without being asked."""
+        usual = Settings(threads=self.threads, peers=self.peers)
+        return self in (usual, dataclasses.replace(usual, size="full"))
 
     def facts(self) -> dict[str, Any]:
         """What belongs into a report: no paths of the machine."""
-        hidden = ("model", "peers", "out")
+        hidden = ("model", "peers", "out", "rounds", "tiny")
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in hidden}
 
 

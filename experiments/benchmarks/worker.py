@@ -37,8 +37,8 @@ def main() -> None:
     engine = reply(lambda: _load(name, arguments))
     for line in sys.stdin if engine else ():
         command = json.loads(line)
-        act = getattr(engine, command.pop("do"))
-        reply(lambda act=act, command=command: act(**command))
+        name = command.pop("do")
+        reply(lambda name=name, command=command: getattr(engine, name)(**command))
 
 
 def _load(name: str, arguments: dict[str, Any]) -> Any:

@@ -216,6 +216,17 @@ def test_case_110_more_prompts_than_the_cap_are_400(client: FlaskClient, path: s
     assert "over the limit of 256" in check_error(reply, path, 400, fits)
 
 
+@pytest.mark.parametrize("path", ROUTES)
+def test_choices_that_would_keep_everybody_waiting_are_400(
+    client: FlaskClient, path: str, fits: Valid
+):
+    asked = {"model": "toy", "prompt": "A", "guided_choice": [f"{i:06}" for i in range(20_000)]}
+    message = check_error(client.post(path, json=asked), path, 400, fits)
+    assert message.startswith("`guided_choice` holds 120000 bytes of text, and the limit is 65536.")
+    long = {"model": "toy", "prompt": "x" * 300_000}
+    assert "300000 tokens" in check_error(client.post(path, json=long), path, 400, fits)
+
+
 def test_old_clients_may_have_strict_streams_without_done(toy: LM):
     client = create_app(toy, strict_done=False).test_client()
     asked = {"model": "toy", "prompt": "A", "stream": True}

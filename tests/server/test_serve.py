@@ -123,6 +123,40 @@ def test_what_is_not_http_gets_400_or_nothing(server: Server, text: bytes):
     assert httpx2.get(server.url + "/health").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"Content-Length: -1", b"400"),
+        (b"Content-Length: 5\r\nContent-Length: 6", b"400"),
+        (b"Content-Length: " + b"9" * 30, b"413"),
+        (b"Transfer-Encoding: gzip", b"400"),
+        (b"X: " + b"x" * 300_000, b"400"),
+        (b"X : 1", b"400"),
+    ],
+)
+@pytest.mark.parametrize("path", [STRICT, LEGACY])
+def test_what_waitress_refuses_has_the_shape_of_its_route(
+    server: Server, path: str, head: bytes, status: bytes
+):
+    with raw(server, f"POST {path} HTTP/1.1\r\nHost: x\r\n".encode() + head + b"\r\n\r\n") as it:
+        whole = b"".join(iter(lambda: it.recv(4096), b""))
+    top, _, body = whole.partition(b"\r\n\r\n")
+    assert top.split()[1] == status
+    assert b"Content-Type: application/json" in top
+    answer = json.loads(body)
+    # A header that cannot be read may hide the path.
+    assert set(answer) in ({"status", "title", "detail"}, {"error"})
+    assert str(server.port) not in body.decode() and "Traceback" not in body.decode()
+
+
+def test_requests_in_one_connection_are_answered_in_turn(server: Server):
+    good = post(LEGACY, b'{"model": "toy", "prompt": "A"}')
+    with raw(server, good + post(LEGACY, b"{") + good + b"GET /health HTTP/1.0\r\n\r\n") as it:
+        whole = b"".join(iter(lambda: it.recv(4096), b""))
+    statuses = [line.split()[1] for line in whole.split(b"\r\n") if line.startswith(b"HTTP/1")]
+    assert statuses == [b"200", b"400", b"200", b"200"]
+
+
 def test_chunked_body_is_read(server: Server):
     pieces = iter([b'{"model": "toy", ', b'"prompt": "A"}'])
     reply = httpx2.post(server.url + STRICT, content=pieces, timeout=100)

@@ -21,7 +21,7 @@ from toolkit.server.document import openapi
 from toolkit.server.exchange import GONE, Exchange
 from toolkit.server.guard import Guard
 from toolkit.server.metrics import Metrics
-from toolkit.server.reply import error_reply, events, json_reply
+from toolkit.server.reply import dialect_of, error_reply, events, json_reply
 from toolkit.server.tokens import detokenized, information, tokenized
 
 MAX_BODY = 10 * 2**20
@@ -137,7 +137,7 @@ class Routes:
         """Any error, in the shape of the route that it happened on."""
         if isinstance(error, ClientGone):
             return Response(status=GONE)
-        return error_reply(_in_words(error), _dialect_of(request.path))
+        return error_reply(_in_words(error), dialect_of(request.path))
 
     # --- completions ------------------------------------------------------------------------------
 
@@ -240,10 +240,6 @@ class Routes:
 def _body() -> object:
     """The JSON of the request, whatever its Content-Type says."""
     return parse_json(request.get_data(cache=False))
-
-
-def _dialect_of(path: str) -> Dialect:
-    return Dialect.STRICT if path.startswith("/v1/openai/") else Dialect.LEGACY
 
 
 def _in_words(error: Exception) -> Exception:

@@ -44,6 +44,17 @@ def encode(body: Any) -> bytes:
     return json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
 
 
+def dialect_of(path: str) -> Dialect:
+    """In whose shape errors on this path are."""
+    return Dialect.STRICT if path.startswith("/v1/openai/") else Dialect.LEGACY
+
+
+def refusal(path: str, status: int, message: str) -> bytes:
+    """The body of an error that was found before the application saw the request."""
+    strict = dialect_of(path) is Dialect.STRICT
+    return encode((strict_error_body if strict else legacy_error_body)(status, message))
+
+
 def error_reply(error: Exception, dialect: Dialect) -> Response:
     """The error in the shape of its route, with what HTTP wants beside it."""
     note_fault(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import logging
 import signal
 import socket
@@ -12,11 +13,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from flask import Flask
+from waitress.channel import HTTPChannel
 from waitress.server import create_server
+from waitress.task import ErrorTask
 from waitress.wasyncore import dispatcher
 
 from toolkit.completion.complete import LM
 from toolkit.server.app import MAX_BODY, create_app
+from toolkit.server.reply import refusal
 
 log = logging.getLogger("toolkit.server")
 
@@ -28,6 +32,28 @@ GRACE = 30.0
 """Seconds that running requests get to finish when a server closes."""
 TICK = 0.02
 """Seconds between two looks at whether they have."""
+
+
+class _Refusal(ErrorTask):
+    """What waitress itself refuses, before the application sees it, in the shape of its route."""
+
+    def execute(self) -> None:
+        request: Any = self.request
+        error, path = request.error, getattr(request, "path", "")  # none in a head without sense
+        # The others are 431 and 501: mistakes of a client, for which the routes have one status.
+        known = error.code if error.code in (413, 500) else 400
+        body = refusal(path, known, f"{error.reason}: {error.body}.")
+        self.status = f"{known} {http.HTTPStatus(known).phrase}"
+        self.response_headers = [("Content-Type", "application/json")]
+        self.content_length = len(body)
+        self.set_close_on_finish()
+        self.write(body)
+
+
+class _Channel(HTTPChannel):
+    """A connection that says no in JSON."""
+
+    error_task_class = _Refusal
 
 
 class Server:
@@ -52,6 +78,7 @@ class Server:
             ident="completion-toolkit",
             expose_tracebacks=False,
         )
+        self._waitress.channel_class = _Channel
         self._thread = threading.Thread(
             target=self._waitress.run, name="toolkit-server", daemon=True
         )

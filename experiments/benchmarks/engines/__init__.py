@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
-OURS, HUGGING_FACE, LLAMA = "toolkit", "transformers", "llama-cpp-python"
+OURS, HUGGING_FACE, LLAMA, NAIVE = "toolkit", "transformers", "llama-cpp-python", "naive JAX loop"
+OURS_STRICT, OURS_INT8, OURS_PARTS = f"{OURS}, strict mode", f"{OURS}, int8", f"{OURS}, a step"
+DEVICE, HUGGING_FACE_DEVICE = f"{OURS}, the engine", f"{HUGGING_FACE}, static cache"
+"""On an accelerator."""
+SERVED, SERVED_LLAMA = f"{OURS} serve", f"{LLAMA}'s server"
+SERVED_HF = f"{HUGGING_FACE} serve"
+"""Asked over HTTP."""
 
-MODULES = {OURS: "ours", HUGGING_FACE: "huggingface", LLAMA: "llamacpp"}
+MODULES = {
+    OURS: "ours",
+    OURS_STRICT: "ours_strict",
+    OURS_INT8: "ours_int8",
+    OURS_PARTS: "ours_parts",
+    HUGGING_FACE: "huggingface",
+    LLAMA: "llamacpp",
+    NAIVE: "naive",
+    DEVICE: "device",
+    HUGGING_FACE_DEVICE: "huggingface_device",
+    SERVED: "served",
+    SERVED_LLAMA: "served_llamacpp",
+    SERVED_HF: "served_huggingface",
+}
 """Engine -> its module."""
+
+HOME = (OURS, OURS_STRICT, OURS_INT8, OURS_PARTS, NAIVE, DEVICE, SERVED)
+"""Engines that run in the project's own environment."""
 
 PACKAGES = {
     OURS: ("jax", "jaxlib", "flax", "numpy"),

@@ -1,33 +1,149 @@
-"""The toolkit, through the call that its users make."""
+"""The toolkit, through the calls that its users make.
+
+Unless a scenario is about reuse, the prompt store is emptied before each request: prompts are
+computed. Text, log-probabilities of the chosen tokens and the record are always part of the answer.
+"""
 
 from __future__ import annotations
 
+import concurrent.futures
 import time
+from collections.abc import Callable
 from typing import Any
+
+from experiments.benchmarks.engines.peak import peak
+
+FIXED: dict[str, Any] = {"ignore_eos": True}
+"""What every request is given: the number of tokens is that of the peers."""
 
 
 class Engine:
-    """A loaded model. The prompt store is emptied before each request: prompts are computed."""
+    """A loaded model."""
 
-    def __init__(self, *, folder: str, gguf: str, threads: int, context: int):
+    def __init__(
+        self,
+        *,
+        folder: str,
+        gguf: dict[str, str],
+        threads: int,
+        context: int,
+        **loading: Any,
+    ):
         import toolkit
 
-        self.lm = toolkit.load(folder)
+        self.lm = toolkit.load(folder, **loading)
 
     def about(self) -> dict[str, Any]:
         """The ways to run it."""
         return {"variants": ["float32"]}
 
-    def decode(self, ids: list[int], count: int, variant: str) -> dict[str, Any]:
-        """Greedy tokens, seconds to the first, seconds in all, programs compiled meanwhile."""
+    def decode(
+        self, ids: list[int], count: int, rows: int = 1, variant: str = "", **asked: Any
+    ) -> dict[str, Any]:
+        """The same prompt in some rows, greedily unless `asked` says otherwise.
+
+        Tokens of the first row, seconds to the first token, seconds in all.
+        """
         self.lm.engine.forget_prompts()
-        compiled = len(self.lm.stats().compiles)
-        began = time.perf_counter()
-        answer = self.lm.complete(ids, max_tokens=count, temperature=0, ignore_eos=True)
-        seconds = time.perf_counter() - began
+        parameters = {"temperature": 0, "max_tokens": count, **FIXED, **asked}
+
+        def complete() -> Any:
+            return self.lm.complete([ids] * rows, **parameters)
+
+        answer, turn = self._timed(complete)
         return {
             "tokens": [token.id for token in answer.record.choices[0].tokens],
+            "made": answer.record.usage.completion_tokens,
             "first": answer.record.timings.first_token,
+            **turn,
+        }
+
+    def sample(
+        self, ids: list[int], n: int, count: int, variant: str = "", **asked: Any
+    ) -> dict[str, Any]:
+        """n samples of one prompt."""
+        self.lm.engine.forget_prompts()
+
+        def complete() -> Any:
+            return self.lm.complete(ids, n=n, max_tokens=count, **FIXED, **asked)
+
+        answer, turn = self._timed(complete)
+        return {"made": answer.record.usage.completion_tokens, **turn}
+
+    def score(self, prompts: list[list[int]], variant: str = "") -> dict[str, Any]:
+        """The log-probability of each prompt after its first token."""
+        self.lm.engine.forget_prompts()
+        with peak() as growth:
+            scores, turn = self._timed(lambda: self.lm.score(prompts))
+            memory = growth()
+        return {"made": len(scores), "logprobs": [s.logprob for s in scores], "memory": memory} | (
+            turn
+        )
+
+    def sweep(
+        self, ids: list[int], count: int, asked: list[dict[str, Any]], variant: str
+    ) -> dict[str, Any]:
+        """One prompt under several settings: each in a thread of its own, or one after another.
+
+        The first computes the prompt, the others find it.
+        """
+        self.lm.engine.forget_prompts()
+
+        def complete(one: dict[str, Any]) -> int:
+            answer = self.lm.complete(ids, max_tokens=count, **FIXED, **one)
+            return answer.record.usage.completion_tokens
+
+        return self._many(complete, asked, together=variant == "together")
+
+    def requests(self, requests: list[list[Any]], variant: str = "") -> dict[str, Any]:
+        """Requests that arrive together, each `[ids, count]`."""
+        self.lm.engine.forget_prompts()
+
+        def complete(one: list[Any]) -> int:
+            ids, count = one
+            answer = self.lm.complete(ids, max_tokens=count, temperature=0, **FIXED)
+            return answer.record.usage.completion_tokens
+
+        return self._many(complete, requests, together=True)
+
+    def mixture(self, groups: list[list[dict[str, Any]]]) -> dict[str, Any]:
+        """Requests of every kind, in groups that arrive together; the programs that they needed."""
+        compiled = len(self.lm.stats().compiles)
+
+        def complete(one: dict[str, Any]) -> int:
+            asked = dict(one)
+            answer = self.lm.complete(asked.pop("prompt"), **asked)
+            return answer.record.usage.completion_tokens
+
+        turns = [self._many(complete, group, together=True) for group in groups]
+        return {
+            "made": sum(turn["made"] for turn in turns),
+            "seconds": sum(turn["seconds"] for turn in turns),
+            "compiled": sum(turn["compiled"] for turn in turns),
+            "programs": [name for name, _ in self.lm.stats().compiles[compiled:]],
+        }
+
+    def _many(
+        self, act: Callable[[Any], int], items: list[Any], *, together: bool
+    ) -> dict[str, Any]:
+        """Act on each item and add up the tokens."""
+
+        def work() -> int:
+            if not together:
+                return sum(map(act, items))
+            with concurrent.futures.ThreadPoolExecutor(len(items)) as threads:
+                return sum(threads.map(act, items))
+
+        made, turn = self._timed(work)
+        return {"made": made, **turn}
+
+    def _timed(self, act: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+        """What `act` gives; its seconds, and the programs that were compiled meanwhile."""
+        compiled = len(self.lm.stats().compiles)
+        began = time.perf_counter()
+        result = act()
+        seconds = time.perf_counter() - began
+        return result, {
             "seconds": seconds,
             "compiled": len(self.lm.stats().compiles) - compiled,
         }

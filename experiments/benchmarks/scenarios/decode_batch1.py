@@ -1,4 +1,4 @@
-"""Batch-1 greedy decoding in float32, against the peers and against the memory's bandwidth.
+"""Batch-1 greedy decoding, against the peers and against the memory's bandwidth.
 
 Every engine gets the same prompt ids, makes the same number of tokens, never stops at EOS and has
 computed its prompt anew. Decoding is what follows the first token.
@@ -6,187 +6,178 @@ computed its prompt anew. Decoding is what follows the first token.
 
 from __future__ import annotations
 
-import contextlib
-import statistics
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+import dataclasses
 from typing import Any
 
-from experiments.benchmarks.engines import HUGGING_FACE, MODULES, OURS
-from experiments.benchmarks.process import EngineFailed, Process
+from experiments.benchmarks.contest import Contest, Python, bandwidth_note, made
+from experiments.benchmarks.engines import HUGGING_FACE, LLAMA, NAIVE, OURS
+from experiments.benchmarks.figures import Figure, tabulate
+from experiments.benchmarks.picture import of_summary
 from experiments.benchmarks.report import Result
-from experiments.benchmarks.rounds import Round, Turn, interleave, ratio, spread
+from experiments.benchmarks.rounds import Round, Turn, Value, best, ratio, spread
 from experiments.benchmarks.settings import Settings
 from experiments.benchmarks.subject import Subject
+from experiments.benchmarks.targets import Target
 
-PASSES = 5
-"""Of the memory's yardstick, before and after each turn."""
-WARM = 2
-"""Unmeasured turns of each contestant: programs are compiled, caches filled."""
 TIE = 1e-3
 """Logits nearer than this are a tie that rounding decides."""
-
-COLUMNS = (
-    "engine",
-    "tokens/s",
-    "ours / theirs",
-    "share of read bandwidth",
-    "first token, ms",
-    "tokens as transformers would choose",
+CASE = "1"
+F32 = f"{LLAMA}, F32"
+LIMIT = (
+    "a step is the weights read once. What is left is where matrix-vector products wait for memory "
+    "and the work between them, which one core does"
 )
 
 
-def run(settings: Settings, subject: Subject, python: Mapping[str, str | Path]) -> Result:
-    """Measure. `python` gives the interpreter of each engine."""
-    left_out: dict[str, str] = {}
-    with contextlib.ExitStack() as stack:
-        size, threads = subject.weight_bytes, settings.threads
-        memory = stack.enter_context(Process("memory", python[OURS], size=size, threads=threads))
-        workers = dict(_start(settings, subject, python, stack, left_out))
-        contestants: dict[str, Callable[[], Turn]] = {}
-        for engine, worker in workers.items():
-            for variant in worker.ask("about")["variants"]:
-                name = f"{engine}, {variant}"
-                play = _player(worker, memory, subject, settings.new_tokens, variant)
-                with _leaving_out(name, left_out):
-                    for _ in range(WARM):
-                        play()
-                    contestants[name] = play
-        rounds = interleave(contestants, settings.rounds)
-        verdicts = _judge(list(contestants), rounds, workers.get(HUGGING_FACE), subject)
-    return _result(settings, subject, left_out, rounds, verdicts)
-
-
-def _start(
-    settings: Settings,
-    subject: Subject,
-    python: Mapping[str, str | Path],
-    stack: contextlib.ExitStack,
-    left_out: dict[str, str],
-) -> Iterator[tuple[str, Process]]:
-    """The engines that load here; the toolkit must."""
-    arguments = {
-        "folder": str(subject.folder),
-        "gguf": str(subject.gguf),
-        "threads": settings.threads,
-        "context": max(512, settings.prompt_tokens + settings.new_tokens),
-    }
-    for engine, module in MODULES.items():
-        print(f"loading {engine}", flush=True)
-        with _leaving_out(engine, left_out):
-            yield engine, stack.enter_context(Process(module, python[engine], **arguments))
-
-
-@contextlib.contextmanager
-def _leaving_out(name: str, left_out: dict[str, str]) -> Iterator[None]:
-    """Note a peer that fails, and go on without it."""
-    try:
-        yield
-    except EngineFailed as error:
-        if name.startswith(OURS):
-            raise
-        left_out[name] = str(error)
-        print(f"left out: {name}: {error}", flush=True)
-
-
-def _player(
-    worker: Process, memory: Process, subject: Subject, count: int, variant: str
-) -> Callable[[], Turn]:
-    """One turn: decode, and read memory before and after."""
-
-    def play() -> Turn:
-        before = memory.ask("read", passes=PASSES)["bandwidth"]
-        turn = worker.ask("decode", ids=subject.prompt, count=count, variant=variant)
-        after = memory.ask("read", passes=PASSES)["bandwidth"]
-        if len(turn["tokens"]) != count:
-            raise EngineFailed(f"{len(turn['tokens'])} tokens were made instead of {count}")
-        return {**turn, "count": count, "bandwidth": (before + after) / 2}
-
-    return play
-
-
-def _judge(
-    names: list[str], rounds: list[Round], judge: Process | None, subject: Subject
-) -> dict[str, dict[str, Any]]:
-    """For each contestant: its tokens, whether they are the same in all rounds, and whether they
-    are the best ones by transformers' logits. The rounds lose their copies."""
-    verdicts: dict[str, dict[str, Any]] = {}
-    for name in names:
-        tokens, *others = [turns[name].pop("tokens") for turns in rounds]
-        stable = all(other == tokens for other in others)
-        found = judge.ask("judge", ids=subject.prompt, tokens=tokens) if judge else {}
-        verdicts[name] = {"tokens": " ".join(map(str, tokens)), "stable": stable, **found}
-    return verdicts
-
-
-def speed(turn: Turn) -> float:
-    """Tokens a second after the first token."""
-    return (turn["count"] - 1) / (turn["seconds"] - turn["first"])
-
-
-def _result(
-    settings: Settings,
-    subject: Subject,
-    left_out: dict[str, str],
-    rounds: list[Round],
-    verdicts: dict[str, dict[str, Any]],
-) -> Result:
-    def share(turn: Turn) -> float:
-        return subject.weight_bytes * speed(turn) / turn["bandwidth"]
-
-    ours = next(name for name in verdicts if name.startswith(OURS))
-    summary = {
-        name: {
-            "tokens_per_second": spread(rounds, name, speed),
-            "ours_over_theirs": ratio(rounds, ours, name, speed),
-            "share_of_bandwidth": spread(rounds, name, share),
-            "first_token_seconds": spread(rounds, name, lambda turn: turn["first"]),
-            **verdict,
-        }
-        for name, verdict in verdicts.items()
-    }
-    lengths = f"{settings.new_tokens} tokens after {settings.prompt_tokens}"
+def run(settings: Settings, subject: Subject, python: Python) -> Result:
+    """Measure."""
+    length = 32
+    count = settings.pick(check=8, default=64, full=128)
+    prompt = subject.prompt(length)
+    engines = (OURS, HUGGING_FACE, LLAMA, NAIVE)
+    with Contest(settings, subject, python, engines=engines) as contest:
+        for engine in engines:
+            for variant in contest.variants(engine):
+                contest.add(
+                    CASE,
+                    engine,
+                    "decode",
+                    variant=variant,
+                    warm=({"count": 8}, {}),
+                    check=made(count),
+                    ids=prompt,
+                    count=count,
+                )
+        rounds = contest.play(5)
+        verdicts = judged(rounds, CASE, contest, prompt)
+    ours = best(rounds, CASE, OURS, speed)
+    assert ours is not None, "the toolkit is never left out"
+    reads = bytes_of(subject)
+    figures = (
+        Figure(key="tokens_per_second", heading="tokens/s", value=speed),
+        Figure(
+            key="share_of_bandwidth",
+            heading="share of read bandwidth",
+            value=share_of(reads),
+            digits=0,
+            unit=" %",
+            scale=100,
+        ),
+        Figure(
+            key="first_token_seconds",
+            heading="first token, ms",
+            value=lambda turn: turn["first"],
+            digits=0,
+            scale=1e3,
+        ),
+    )
+    table = tabulate(rounds, figures, ours=ours, case_heading="rows")
+    for name, verdict in verdicts.items():
+        table.summary[CASE][name] |= verdict
     return Result(
         scenario="decode_batch1",
-        title=f"Batch 1, float32, greedy: {lengths}",
-        settings={**settings.facts(), **subject.facts()},
-        left_out=left_out,
+        title=f"One sequence, greedy: {count} tokens after {length}",
+        settings={**settings.facts(), **subject.facts(), "prompt": length, "new": count},
+        left_out=contest.left_out,
         rounds=rounds,
-        summary=summary,
-        columns=COLUMNS,
-        rows=[_row(name, figures) for name, figures in summary.items()],
+        summary=table.summary,
+        columns=[*table.columns[1:], "tokens as transformers would choose"],
+        rows=[[*row[1:], agreement(verdicts[row[1]])] for row in table.rows],
         notes=_notes(subject, rounds, ours, verdicts[ours]),
+        targets=_targets(rounds, ours, share_of(reads)),
+        picture=of_summary(table.summary, "tokens_per_second", axis="tokens/s", ours=OURS),
     )
 
 
-def _row(name: str, figures: dict[str, Any]) -> list[str]:
+def speed(turn: Turn) -> float:
+    """Tokens a second after the first of each row."""
+    rows = turn["made"] // len(turn["tokens"]) if "tokens" in turn else turn["rows"]
+    return (turn["made"] - rows) / (turn["seconds"] - turn["first"])
+
+
+def bytes_of(subject: Subject) -> Value:
+    """Bytes of weights that an engine reads for a step; the cache is not counted."""
+    ratio_q8 = (1 + 2 / 32) / 4  # a byte a weight and a 16-bit scale for each 32, of four bytes
+
+    def read(turn: Turn) -> float:
+        return subject.weight_bytes * (ratio_q8 if turn.get("form") == "Q8_0" else 1)
+
+    return read
+
+
+def share_of(reads: Value) -> Value:
+    """The share of the read bandwidth that one row's decoding reached."""
+    return lambda turn: reads(turn) * speed(turn) / turn["bandwidth"]
+
+
+def judged(
+    rounds: list[Round], case: str, contest: Contest, prompt: list[int]
+) -> dict[str, dict[str, Any]]:
+    """For each contestant: whether its tokens are the same in all rounds, and whether they are the
+    best ones by transformers' logits. The rounds keep only how many they were."""
+    verdicts: dict[str, dict[str, Any]] = {}
+    judge = contest.workers.get(HUGGING_FACE)
+    for name in rounds[0][case]:
+        tokens, *others = [turns[case][name].pop("tokens") for turns in rounds]
+        for turns in rounds:
+            turns[case][name]["rows"] = turns[case][name]["made"] // len(tokens)
+        found = judge.ask("judge", ids=prompt, tokens=tokens) if judge else {}
+        verdicts[name] = {"stable": all(other == tokens for other in others), **found}
+    return verdicts
+
+
+def agreement(verdict: dict[str, Any]) -> str:
+    """A verdict in a cell."""
     agreed = "not compared"
-    if "equal" in figures:
-        agreed = f"{figures['equal']} of {figures['of']}, gap {figures['gap']:.1e}"
-    return [
-        name,
-        figures["tokens_per_second"].show(1),
-        figures["ours_over_theirs"].show(2),
-        figures["share_of_bandwidth"].show(0, unit=" %", scale=100),
-        figures["first_token_seconds"].show(0, scale=1e3),
-        agreed + ("" if figures["stable"] else ", not the same in all rounds"),
-    ]
+    if "equal" in verdict:
+        agreed = f"{verdict['equal']} of {verdict['of']}, gap {verdict['gap']:.0e}"
+    return agreed + ("" if verdict["stable"] else ", not the same in all rounds")
+
+
+def valid(verdict: dict[str, Any]) -> str | None:
+    """Whether the toolkit's figures count; None where nobody could judge."""
+    if "equal" not in verdict:
+        return None
+    counts = verdict["equal"] >= 0.99 * verdict["of"] and verdict["gap"] < TIE
+    return (
+        f"The toolkit's figures {'count' if counts else 'do NOT count'}: at least 99 % of its "
+        f"tokens must be transformers' own choice, and the others within {TIE} of it."
+    )
 
 
 def _notes(subject: Subject, rounds: list[Round], ours: str, verdict: dict[str, Any]) -> list[str]:
-    bandwidth = statistics.median(t["bandwidth"] for turns in rounds for t in turns.values())
-    compiled = sum(turns[ours]["compiled"] for turns in rounds)
+    compiled = sum(turns[CASE][ours]["compiled"] for turns in rounds)
     notes = [
-        f"Read bandwidth, measured before and after each turn: median {bandwidth / 1e9:.1f} GB/s. "
-        f"A token reads {subject.weight_bytes / 1e6:.0f} MB of weights; the cache is not counted.",
+        f"{bandwidth_note(rounds)} A token reads {subject.weight_bytes / 1e6:.0f} MB of weights in "
+        "float32; the cache is not counted. Q8_0 reads 27 % of that and computes something else.",
         f"Programs that the toolkit compiled during the measured rounds: {compiled}.",
         "The gap is the most by which the logit of a chosen token is below the best one, by "
         "transformers' logits given the same tokens.",
     ]
-    if "equal" in verdict:
-        valid = verdict["equal"] >= 0.99 * verdict["of"] and verdict["gap"] < TIE
-        notes.append(
-            f"The toolkit's figures {'count' if valid else 'do NOT count'}: at least 99 % of its "
-            f"tokens must be transformers' own choice, and the others within {TIE} of it."
+    return [*notes, *filter(None, [valid(verdict)])]
+
+
+def _targets(rounds: list[Round], ours: str, share: Value) -> list[Target]:
+    read = spread(rounds, CASE, ours, share)
+    percent = dataclasses.replace(
+        read, median=100 * read.median, low=100 * read.low, high=100 * read.high
+    )
+    found = [
+        Target(
+            what="one sequence: share of the read bandwidth",
+            least=80,
+            aim=90,
+            measured=percent,
+            unit=" %",
+            digits=0,
+            limit=LIMIT,
         )
-    return notes
+    ]
+    for what, engine, least, aim in (
+        ("one sequence against transformers, its fastest way", HUGGING_FACE, 1.35, 1.7),
+        ("one sequence against llama-cpp-python on F32", F32, 1.0, 1.1),
+    ):
+        if theirs := best(rounds, CASE, engine, speed):
+            over = ratio(rounds, CASE, ours, theirs, speed)
+            found.append(Target(what=what, least=least, aim=aim, measured=over, limit=LIMIT))
+    return found

@@ -1,6 +1,6 @@
 """A fresh process that says what it has reached: imports, a loaded model, the first two tokens.
 
-    python -m experiments.benchmarks.first_token toolkit '{"model": null, "gguf": ..., ...}'
+    python -m experiments.benchmarks.scenarios.first_token toolkit '{"model": null, ...}'
 
 Each engine is used as the first example of its documentation does, with streamed text.
 """

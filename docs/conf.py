@@ -1,0 +1,59 @@
+"""Sphinx: the pages of this folder, the notebooks as they were executed, and the API.
+
+`make docs` builds them into `docs/_build` and fails on a warning. The notebooks lie outside of this
+folder, where Sphinx does not read, so they are copied into it; the copies are not committed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+
+import toolkit  # noqa: E402
+
+project = "completion-toolkit"
+author = "The authors of completion-toolkit"
+version = release = toolkit.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build", "spec"]
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
+nb_execution_mode = "off"
+nb_remove_cell_outputs = False
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+html_theme = "alabaster"
+html_title = f"{project} {release}"
+html_theme_options = {"description": "Text completion as an instrument", "page_width": "1080px"}
+suppress_warnings = ["myst.xref_missing", "mystnb.unknown_mime_type"]
+
+
+
+
+def copy_notebooks() -> None:
+    """Put the notebooks where Sphinx reads them."""
+    target = HERE / "notebooks"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
+        text = path.read_text("utf-8").replace("](../docs/", "](../")
+        (target / path.name).write_text(text, "utf-8")
+
+
+def link_to_copies(app: Any, name: str, source: list[str]) -> None:
+    """Pages link to the notebooks where readers of the repository find them."""
+    source[0] = source[0].replace("](../notebooks/", "](notebooks/")
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    copy_notebooks()
+    app.connect("source-read", link_to_copies)

@@ -1,0 +1,88 @@
+"""Greedy decoding of several rows: tokens a second of the whole batch, after the first tokens.
+
+All rows hold the same prompt, so that every engine decodes the same steps from the first token on;
+what they then compute depends on no other row.
+"""
+
+from __future__ import annotations
+
+from experiments.benchmarks.contest import Contest, Python, bandwidth_note, made
+from experiments.benchmarks.engines import HUGGING_FACE, NAIVE, OURS
+from experiments.benchmarks.figures import Figure, tabulate
+from experiments.benchmarks.picture import of_summary
+from experiments.benchmarks.report import Result
+from experiments.benchmarks.rounds import best, ratio
+from experiments.benchmarks.scenarios.decode_batch1 import agreement, judged, speed, valid
+from experiments.benchmarks.settings import Settings
+from experiments.benchmarks.subject import Subject
+from experiments.benchmarks.targets import Target
+
+LENGTH = 32
+SLOW = {"static cache"}
+"""Ways of running that the batch-1 scenario shows to be no faster than the others."""
+
+
+def run(settings: Settings, subject: Subject, python: Python) -> Result:
+    """Measure."""
+    sizes = settings.pick(
+        check={1: 6, 4: 6},
+        default={4: 24, 16: 24, 64: 12},
+        full={1: 64, 4: 64, 16: 64, 64: 32, 256: 16},
+    )
+    prompt = subject.prompt(LENGTH)
+    engines = (OURS, HUGGING_FACE, NAIVE)
+    ways = {OURS: {"max_batch": max(64, *sizes)}}
+    with Contest(settings, subject, python, engines=engines, ways=ways) as contest:
+        for rows, count in sizes.items():
+            for engine in engines:
+                for variant in contest.variants(engine):
+                    if variant in SLOW or (engine == NAIVE and rows > 16):
+                        continue
+                    contest.add(
+                        str(rows),
+                        engine,
+                        "decode",
+                        variant=variant,
+                        warm=({"count": 4},) if engine != HUGGING_FACE else ({},),
+                        check=made(rows * count),
+                        ids=prompt,
+                        count=count,
+                        rows=rows,
+                    )
+        rounds = contest.play(3)
+        verdicts = {case: judged(rounds, case, contest, prompt) for case in rounds[0]}
+    ours = f"{OURS}, float32"
+    table = tabulate(
+        rounds,
+        [Figure(key="tokens_per_second", heading="tokens/s", value=speed, digits=0)],
+        ours=ours,
+        case_heading="rows",
+    )
+    return Result(
+        scenario="decode_batches",
+        title="Several rows, greedy",
+        settings={**settings.facts(), **subject.facts(), "new": sizes},
+        left_out=contest.left_out,
+        rounds=rounds,
+        summary=table.summary,
+        columns=[*table.columns, "first row as transformers would choose"],
+        rows=[[*row, agreement(verdicts[row[0]][row[1]])] for row in table.rows],
+        notes=[
+            bandwidth_note(rounds),
+            f"Each row decodes {', '.join(f'{n} tokens at {b} rows' for b, n in sizes.items())} "
+            f"after a prompt of {LENGTH}; the figure begins after the first token.",
+            *filter(None, {valid(found[ours]) for found in verdicts.values()}),
+        ],
+        targets=[
+            Target(
+                what=f"{case} rows against transformers, its fastest way",
+                least=1.2,
+                aim=1.5,
+                measured=ratio(rounds, case, ours, theirs, speed),
+                limit="here both are bound by the processor's matrix products, not by memory",
+            )
+            for case in rounds[0]
+            if case == "16" and (theirs := best(rounds, case, HUGGING_FACE, speed))
+        ],
+        picture=of_summary(table.summary, "tokens_per_second", axis="tokens/s", ours=OURS),
+    )

@@ -1,0 +1,135 @@
+"""Log-probabilities of given prompts, nothing generated."""
+
+from __future__ import annotations
+
+import itertools
+
+from experiments.benchmarks.contest import Contest, Python, bandwidth_note
+from experiments.benchmarks.engines import HUGGING_FACE, LLAMA, OURS
+from experiments.benchmarks.figures import Figure, tabulate
+from experiments.benchmarks.picture import of_summary
+from experiments.benchmarks.report import Result
+from experiments.benchmarks.rounds import Round, Turn, best, ratio
+from experiments.benchmarks.settings import Settings
+from experiments.benchmarks.subject import Subject
+from experiments.benchmarks.targets import Target
+
+OURS_NAME = f"{OURS}, float32"
+AGREE = 1e-2
+"""Nats by which the sum over a prompt may differ from transformers'."""
+
+
+def run(settings: Settings, subject: Subject, python: Python) -> Result:
+    """Measure."""
+    count = settings.pick(check=4, default=64, full=64)
+    length = settings.pick(check=16, default=256, full=256)
+    some = max(2, count // 4)
+    mixed = [length // 8 + (7 * length * i // (8 * some)) for i in range(some)]
+    few_count = max(1, count // 8)
+    cases = {
+        f"{count} of {length}": subject.prompts([length] * count),
+        f"{some} of {mixed[0]} to {mixed[-1]}": subject.prompts(mixed[::2] + mixed[1::2][::-1]),
+    }
+    engines = (OURS, HUGGING_FACE, LLAMA)
+    with Contest(settings, subject, python, engines=engines, context=2 * length) as contest:
+        for case, prompts in cases.items():
+            few = prompts[:few_count]
+            first = {"warm": ({"prompts": few},), "prompts": prompts}
+            contest.add(case, OURS, "score", variant="float32", **_warm_all(prompts))
+            for batch in settings.pick(check=(2,), default=(1, 8), full=(1, 4, 8, 16)):
+                contest.add(case, HUGGING_FACE, "score", variant=f"batches of {batch}", **first)
+            if "to" not in case:
+                contest.add(
+                    case,
+                    LLAMA,
+                    "score",
+                    variant="F32 GGUF",
+                    warm=({"prompts": few[:1]},),
+                    prompts=few,
+                )
+        rounds = contest.play(2)
+    lengths = {case: _mean(prompts) for case, prompts in cases.items()}
+    differences = _differences(rounds)
+    table = tabulate(
+        rounds,
+        [
+            Figure(key="prompts_per_second", heading="prompts/s", value=speed),
+            Figure(
+                key="memory_megabytes",
+                heading="memory while it ran, MB",
+                value=lambda turn: (turn["memory"] or float("nan")) / 1e6,
+                digits=0,
+            ),
+        ],
+        ours=OURS_NAME,
+        case_heading="prompts",
+    )
+    return Result(
+        scenario="scoring",
+        title="Scoring prompts",
+        settings={**settings.facts(), **subject.facts(), "mean_length": lengths},
+        left_out=contest.left_out,
+        rounds=rounds,
+        summary=table.summary,
+        columns=table.columns,
+        rows=table.rows,
+        notes=[
+            bandwidth_note(rounds),
+            "transformers: one forward pass a batch, prompts sorted by length and padded on the "
+            "right, log-softmax over the vocabulary. The toolkit also gives rank and entropy of "
+            f"each token. llama-cpp-python keeps all logits and scores {few_count} of "
+            "the prompts, one after another.",
+            "Memory is how much the process grew by at most, above what it held before.",
+            f"The largest difference of a prompt's sum between the toolkit and transformers is "
+            f"{differences:.1e} nats; the figures {'count' if differences < AGREE else 'do NOT '}"
+            f"{'' if differences < AGREE else 'count'}, as it may be {AGREE} at most.",
+        ],
+        targets=_targets(rounds),
+        picture=of_summary(table.summary, "prompts_per_second", axis="prompts/s", ours=OURS),
+    )
+
+
+def speed(turn: Turn) -> float:
+    """Prompts a second."""
+    return turn["made"] / turn["seconds"]
+
+
+def _warm_all(prompts: list[list[int]]) -> dict:
+    """One prompt of each length is enough to compile every program."""
+    by_length = {len(prompt): prompt for prompt in prompts}
+    return {"warm": ({"prompts": list(by_length.values())},), "prompts": prompts}
+
+
+def _mean(prompts: list[list[int]]) -> float:
+    return sum(map(len, prompts)) / len(prompts)
+
+
+def _differences(rounds: list[Round]) -> float:
+    """The largest difference between the toolkit's sums and transformers'. The rounds lose their
+    copies."""
+    largest = 0.0
+    for turns in rounds:
+        for contestants in turns.values():
+            found = {name: turn.pop("logprobs") for name, turn in contestants.items()}
+            for name in found:
+                if name.startswith(HUGGING_FACE):
+                    pairs = itertools.zip_longest(found[OURS_NAME], found[name], fillvalue=1e9)
+                    largest = max(largest, *(abs(a - b) for a, b in pairs))
+    return largest
+
+
+def _targets(rounds: list[Round]) -> list[Target]:
+    case = next(iter(rounds[0]))
+    theirs = best(rounds, case, HUGGING_FACE, speed)
+    if case != "64 of 256" or theirs is None:
+        return []
+    return [
+        Target(
+            what="scoring 64 prompts of 256 against transformers with log-softmax",
+            least=1.2,
+            aim=1.6,
+            measured=ratio(rounds, case, OURS_NAME, theirs, speed),
+            limit="a prompt's matrix products are bound by the processor; the two engines differ "
+            "in the library that computes them",
+        )
+    ]

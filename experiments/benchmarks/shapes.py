@@ -1,0 +1,80 @@
+"""Sizes of models that are too large to be fetched for a measurement: their weights are random."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A decoder's sizes, and the batches that it is measured with."""
+
+    name: str
+    sizes: Mapping[str, Any]
+    """As in `toolkit.models.config.ModelConfig`."""
+    batches: tuple[int, ...] = (1, 16, 64, 256)
+    context: int = 1024
+    """Tokens in a row at the end, prompt included."""
+    count: int = 128
+    """Of which new."""
+    targets: Mapping[int, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    """Tokens a second on an H100 by rows: at least, and aimed at."""
+
+    def facts(self) -> dict[str, Any]:
+        """What an engine is loaded with."""
+        return {"sizes": dict(self.sizes)}
+
+
+LLAMA_8B = Shape(
+    name="Llama-3.1-8B",
+    sizes={
+        "vocab_size": 128_256,
+        "width": 4096,
+        "mlp_width": 14_336,
+        "layers": 32,
+        "heads": 32,
+        "kv_heads": 8,
+        "head_width": 128,
+        "rope_theta": 500_000.0,
+    },
+    targets={1: (150, 168), 16: (1950, 2250), 64: (4900, 6100), 256: (7800, 10_500)},
+)
+
+QWEN_06B = Shape(
+    name="Qwen3-0.6B",
+    sizes={
+        "vocab_size": 151_936,
+        "width": 1024,
+        "mlp_width": 3072,
+        "layers": 28,
+        "heads": 16,
+        "kv_heads": 8,
+        "head_width": 128,
+        "rope_theta": 1_000_000.0,
+        "tied_head": True,
+    },
+    targets={1: (700, 1150), 16: (7000, 9500), 64: (11_000, 15_000), 256: (11_000, 16_000)},
+)
+
+LARGE = (QWEN_06B, LLAMA_8B)
+
+TINY = (
+    Shape(
+        name="a toy",
+        sizes={
+            "vocab_size": 512,
+            "width": 64,
+            "mlp_width": 96,
+            "layers": 2,
+            "heads": 4,
+            "kv_heads": 2,
+            "head_width": 16,
+        },
+        batches=(1, 4),
+        context=32,
+        count=8,
+    ),
+)
+"""Small enough for any device: it shows that the scripts run."""
