@@ -10,7 +10,7 @@ demo serve: .venv/ready
 notebooks: .venv/ready
 	$(BIN)/python notebooks/execute.py
 docs: .venv/ready
-	$(PIP) -e ".[docs]" && $(BIN)/sphinx-build -W --keep-going docs docs/_build
+	$(PIP) -e ".[docs]" && $(BIN)/sphinx-build -W --keep-going docs docs/_build/html
 
 test: .venv/ready
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser and not gpu and not parity"

@@ -25,17 +25,18 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build", "spec"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 nb_execution_mode = "off"
-nb_remove_cell_outputs = False
+nb_execution_cache_path = str(HERE / "_build" / "cache")
 myst_heading_anchors = 3
+default_role = "code"
+add_module_names = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+suppress_warnings = ["ref.python"]  # the type `bytes` is also the name of a field of two classes
 html_theme = "alabaster"
+html_show_copyright = False
 html_title = f"{project} {release}"
 html_theme_options = {"description": "Text completion as an instrument", "page_width": "1080px"}
-suppress_warnings = ["myst.xref_missing", "mystnb.unknown_mime_type"]
-
-
 
 
 def copy_notebooks() -> None:

@@ -17,7 +17,12 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     with tk.load(max_batch=16) as lm:
         answer = lm.complete(
-            "The capital of France is", max_tokens=32, temperature=0.8, logprobs=5, details=True, seed=7
+            "The capital of France is",
+            max_tokens=32,
+            temperature=0.8,
+            logprobs=5,
+            details=True,
+            seed=7,
         )
         tokens = tk.frames.tokens(answer)
         save("heatmap", tk.plots.heatmap(tokens, columns=72))

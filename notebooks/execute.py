@@ -72,7 +72,7 @@ def execute(notebook: Any, folder: Path = HERE) -> Any:
         raise Failed(f"a cell raised {error.ename}: {error.evalue}\n{error.traceback}") from None
     except CellTimeoutError:
         raise Failed(f"a cell took more than {PATIENCE} s") from None
-    except DeadKernelError as error:
+    except (DeadKernelError, AssertionError) as error:  # nbclient asserts while it cleans up
         raise Failed(f"the kernel died: {error}") from None
     tidy(notebook)
     return notebook
@@ -94,6 +94,9 @@ def tidy(notebook: Any) -> None:
 def faults(notebook: Any) -> Iterator[str]:
     """What keeps an executed notebook from being published, one line each."""
     for number, cell in enumerate(notebook.cells):
+        kinds = [output.output_type for output in cell.get("outputs", ())]
+        if "raises-exception" in tags(cell) and "error" not in kinds:
+            yield f"cell {number} was to raise and did not"
         for output in cell.get("outputs", ()):
             if output.output_type == "error" and "raises-exception" not in tags(cell):
                 yield f"cell {number} has an error: {output.ename}: {output.evalue}"

@@ -13,6 +13,7 @@ that was cut off goes on with the scenario that it was in; `--fresh` begins anew
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 import traceback
@@ -41,7 +42,11 @@ def main() -> int:
     place = _place(python)
     journal = Journal(
         settings.out,
-        {"settings": settings.facts(), "chosen": chosen, "versions": place["engines"]},
+        {
+            "settings": [str(value) for value in dataclasses.astuple(settings)],
+            "chosen": chosen,
+            "versions": place["engines"],
+        },
         fresh=options["fresh"],
     )
     if journal.done:
@@ -112,8 +117,8 @@ def _read_arguments() -> tuple[list[str], Settings, dict[str, bool]]:
     parser.add_argument("--write-docs", action="store_true", help="measure nothing, write the docs")
     given = vars(parser.parse_args())
     options = {name: given.pop(name) for name in ("gpu", "fresh", "write_docs")}
-    known = GPU if options["gpu"] else SCENARIOS
-    scenarios = given.pop("scenarios") or list(known)
+    known: tuple[str, ...] = GPU if options["gpu"] else SCENARIOS
+    scenarios: list[str] = given.pop("scenarios") or [*known]
     if unknown := sorted(set(scenarios) - set(known)):
         parser.error(f"no scenario {', '.join(unknown)}; there are {', '.join(known)}")
     return scenarios, Settings(**given), options

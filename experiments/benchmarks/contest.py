@@ -172,6 +172,13 @@ def bandwidth_note(rounds: Sequence[Round]) -> str:
     return f"Read bandwidth, measured before and after each turn: median {found / 1e9:.1f} GB/s."
 
 
+def compilations_note(rounds: Sequence[Round], name: str) -> str:
+    """How many programs the toolkit compiled while it was timed; none, if warming went well."""
+    turns = [contestants[name] for cases in rounds for contestants in cases.values()]
+    count = sum(turn["compiled"] for turn in turns)
+    return f"Programs that the toolkit compiled during the measured rounds: {count}."
+
+
 def made(count: int) -> Callable[[Turn], None]:
     """A check: the turn's tokens, over all its sequences, are this many."""
 

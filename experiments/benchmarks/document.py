@@ -28,6 +28,7 @@ The figures are still to be taken: no GPU was at hand. `make bench-gpu` takes th
 of Llama-3.1-8B and Qwen3-0.6B and random bfloat16 weights that are made on the device;
 `python -m experiments.benchmarks --gpu --tiny` runs the same scripts with a toy on any device.
 """
+NOTHING = "No figures of this version were taken yet: `make bench` takes them.\n"
 HONEST = """## What to make of it
 
 - One sequence in float32 is bound by reading the weights, and llama.cpp on an F32 file is near
@@ -44,7 +45,7 @@ def write(results: Path, page: Path = PAGE) -> Path:
     """Write the page from the JSON files in `results`; the page's path."""
     found = [read(results, name) for name in (*SCENARIOS, *GPU)]
     known = [facts for facts in found if facts is not None]
-    lines = [INTRODUCTION, *_machines(known), *_targets(known)]
+    lines = [INTRODUCTION, *_machines(known), *_targets(known), *([] if known else [NOTHING])]
     for facts in known:
         lines += _section(facts, page)
     if not any(facts["scenario"] in GPU for facts in known):
@@ -55,9 +56,10 @@ def write(results: Path, page: Path = PAGE) -> Path:
 
 
 def read(results: Path, scenario: str) -> Facts | None:
-    """A scenario's last result; None where it has none."""
+    """A scenario's last result; None where it has none, or one of an older suite."""
     path = results / f"{scenario}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return facts if "columns" in facts else None
 
 
 def _machines(known: list[Facts]) -> list[str]:
@@ -65,8 +67,8 @@ def _machines(known: list[Facts]) -> list[str]:
     by_line: dict[str, list[str]] = {}
     for facts in known:
         by_line.setdefault(report.machine_line(facts["machine"]), []).append(facts["scenario"])
-    if len(by_line) == 1:
-        return [f"Measured on: {next(iter(by_line))}", ""]
+    if len(by_line) < 2:
+        return [f"Measured on: {line}\n" for line in by_line]
     return [*(f"- {', '.join(names)}: {line}" for line, names in by_line.items()), ""]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.benchmarks.rounds import Round, Value, ratio, spread
+from experiments.benchmarks.rounds import Round, Spread, Value, ratio, spread
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ def tabulate(
     for case, turns in rounds[0].items():
         summary[case] = {}
         for name in sorted(turns, key=lambda name: name != ours):
-            found = {f.key: spread(rounds, case, name, f.value) for f in figures}
+            found = {f.key: _known(spread(rounds, case, name, f.value)) for f in figures}
             over = ratio(rounds, case, ours, name, main.value) if ours in turns else None
             summary[case][name] = {**found, "ours_over_theirs": over}
             rows.append(
@@ -67,5 +68,13 @@ def tabulate(
     return Table(summary=summary, columns=headings, rows=rows)
 
 
-def _text(figure: Figure, found: dict[str, Any]) -> str:
-    return found[figure.key].show(figure.digits, unit=figure.unit, scale=figure.scale)
+def _known(found: Spread) -> Spread | None:
+    """None for what the system did not say, which figures give as NaN."""
+    return None if math.isnan(found.median) else found
+
+
+def _text(figure: Figure, found: dict[str, Spread | None]) -> str:
+    value = found[figure.key]
+    if value is None:
+        return "not known"
+    return value.show(figure.digits, unit=figure.unit, scale=figure.scale)

@@ -109,10 +109,9 @@ def test_our_own_failure_ends_the_scenario():
     ],
 )
 def test_a_target_is_judged_by_the_median(median: float, smaller: bool, verdict: str):
-    bounds = {"least": 2.0, "aim": 1.0} if smaller else {"least": 1.5, "aim": 2.0}
-    target = Target(
-        what="x", measured=Spread(median=median, low=0, high=9), smaller=smaller, **bounds
-    )
+    least, aim = (2.0, 1.0) if smaller else (1.5, 2.0)
+    measured = Spread(median=median, low=0, high=9)
+    target = Target(what="x", least=least, aim=aim, measured=measured, smaller=smaller)
     assert target.verdict == verdict
 
 
@@ -180,6 +179,12 @@ def test_the_document_is_written_from_the_files_alone(tmp_path: Path):
     document.write(tmp_path, page)
     assert (tmp_path / "performance/decode_batch1.svg").read_bytes() == picture
     assert b"peer, a" in picture
+
+
+def test_a_document_without_results_says_so(tmp_path: Path):
+    (tmp_path / "samples.json").write_text('{"rounds": []}', encoding="utf-8")  # an older suite's
+    page = document.write(tmp_path, tmp_path / "performance.md")
+    assert "No figures of this version were taken yet" in page.read_text(encoding="utf-8")
 
 
 def test_pictures_with_several_cases_name_them(tmp_path: Path):

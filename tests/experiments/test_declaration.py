@@ -148,7 +148,7 @@ def test_prompts_from_files(tmp_path):
 )
 def test_mistakes_in_prompt_files_are_named(tmp_path, name, text, fields, said):
     (tmp_path / name).write_text(text)
-    with pytest.raises(RunError, match="`prompts.file`|is not JSON") as caught:
+    with pytest.raises(RunError, match=r"`prompts\.file`|is not JSON") as caught:
         read_prompts(PromptFile(file=name, **fields), tmp_path)
     assert said in caught.value.message
 

@@ -12,8 +12,7 @@ from safetensors.numpy import load_file, save_file
 import toolkit
 from tests.contract import toys
 from tests.experiments.fakes import Fake
-from tests.experiments.runs import ROWS, declare, write_model
-from tests.experiments.runs import toolkit as command
+from tests.experiments.runs import ROWS
 from tests.oracle.toy import write_toy
 from toolkit.errors import RunError
 from toolkit.experiments import store
@@ -129,12 +128,3 @@ def test_a_run_without_answers_is_refused(copy, toy):
     (copy / store.DONE).unlink()
     with pytest.raises(RunError, match="holds no answer yet"):
         replay(copy, toy)
-
-
-def test_in_a_new_process_by_command(tmp_path):
-    declaration = declare(tmp_path / "small.yaml", write_model(tmp_path / "toy"))
-    ran = command("run", declaration, "--out", tmp_path / "run", "--quiet")
-    assert ran.returncode == 0, ran.stderr
-    assert "12 of 12 answered" in ran.stdout
-    again = command("replay", tmp_path / "run", "--quiet")
-    assert (again.returncode, again.stdout) == (0, "12 cells asked again: 12 bitwise.\n")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import collections
 import itertools
 import os
-import signal
 import shutil
+import signal
 import threading
 
 import pytest

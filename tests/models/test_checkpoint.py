@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -11,13 +15,15 @@ import pytest
 from flax import nnx
 from safetensors.numpy import save, save_file
 
-from tests.models.tiny import tensors, write_folder
+from tests.models.tiny import CONFIG, tensors, write_folder
 from toolkit.errors import CheckpointError, UnsupportedModel
 from toolkit.models import KVCache, load
 from toolkit.models.checkpoint import load_config, read_weights
+from toolkit.models.families import read_config, weight_parts
 from toolkit.models.safetensors import read_safetensors, write_safetensors
 
 BLOCK = "model.layers.1"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -222,3 +228,51 @@ def test_the_embedded_model_knows_the_capital_of_france(folder):
     cache = KVCache.zeros(decoder.config, rows=1, slots=8, dtype=jnp.dtype(jnp.float32))
     hidden, _ = decoder(tokens, jnp.zeros(1, jnp.int32), cache)
     assert int(jnp.argmax(decoder.logits(hidden[0, -1]))) == 7042  # " Paris"
+
+
+MEASURE = """
+import re, sys
+import jax, jax.numpy as jnp
+from toolkit.models import load
+import toolkit.models.checkpoint, toolkit.models.decoder
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+
+jax.devices()
+before = peak()
+decoder = load(sys.argv[1], dtype=jnp.bfloat16)
+size = sum(x.nbytes for x in jax.tree.leaves(toolkit.models.checkpoint.nnx.state(decoder)))
+print(size, peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peak memory is Linux's")
+def test_a_sharded_checkpoint_loads_without_a_second_copy(tmp_path):
+    """350 MB of bfloat16 in four shards: the peak stays under 1.3 times the weights."""
+    sizes: dict[str, Any] = {
+        "vocab_size": 32_000,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 7,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 4,
+        "head_dim": 64,
+    }
+    parts = weight_parts(read_config(CONFIG | sizes))
+    shapes = {part.name: part.shape for group in parts.values() for part in group}
+    places, names = {}, list(shapes)
+    for number in range(4):
+        file = f"model-{number + 1:05}-of-00004.safetensors"
+        chosen = names[number::4]
+        random = np.random.default_rng(number)
+        drawn = {n: random.standard_normal(shapes[n], np.float32) for n in chosen}
+        save_file({n: t.astype(ml_dtypes.bfloat16) for n, t in drawn.items()}, tmp_path / file)
+        places |= dict.fromkeys(chosen, file)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | sizes))
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    command = [sys.executable, "-c", MEASURE, str(tmp_path)]
+    size, grown = map(int, subprocess.check_output(command, cwd=ROOT).split())
+    assert size == 2 * sum(int(np.prod(shape)) for shape in shapes.values()) > 250_000_000
+    assert grown < 1.3 * size

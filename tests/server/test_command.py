@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import httpx2
+import pytest
 from typer.testing import CliRunner
 
 from tests.contract import toys
@@ -56,6 +57,48 @@ def test_serve_answers_until_it_is_told_to_stop(tmp_path: Path):
         "200", "200", "200", "401", "429", "429",
     ]  # fmt: skip
     assert "hunter" not in errors
+
+
+def test_several_models_on_one_server(tmp_path: Path):
+    command = [sys.executable, "-m", "toolkit", "serve", "--port", "0", "--strict"]
+    for name in ("one", "two"):
+        write_toy(tmp_path / name, toys.table(), toys.VOCABULARY, context=toys.CONTEXT)
+        command += ["--model", name]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            (url,) = re.findall(r"^one, two at (\S+)/v1 and", process.stdout.readline())
+            listed = httpx2.get(url + "/v1/models", timeout=100).json()["data"]
+            assert [model["id"] for model in listed] == ["one", "two"]
+            for name in ("one", "two"):
+                asked = {"prompt": "A", "model": name}
+                answer = httpx2.post(url + "/v1/completions", json=asked, timeout=200).json()
+                assert (answer["model"], answer["choices"][0]["text"]) == (name, "one two three")
+            reply = httpx2.post(url + "/v1/completions", json={"prompt": "A"}, timeout=200)
+            assert reply.status_code == 400
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--max-queue", "0", "--max-queue"),
+        ("--max-batch", "0", "--max-batch"),
+        ("--rate-limit", "many", "`rate_limit`"),
+        ("--port", "99999", "port"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(tmp_path: Path, option: str, value: str, says: str):
+    write_toy(tmp_path / "toy", toys.table(), toys.VOCABULARY, context=toys.CONTEXT)
+    given = ["serve", "--model", str(tmp_path / "toy"), option, value]
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 2, result.output
+    assert says in " ".join(re.sub(r"[│\n]", " ", result.output).split())
 
 
 def test_file_without_a_key_is_refused(tmp_path: Path):

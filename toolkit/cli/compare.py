@@ -52,13 +52,12 @@ def compare(
     from toolkit.experiments.compare import report
 
     with contextlib.ExitStack() as stack:
-        sides = [
-            _side(stack, what, model, _key(file))
-            for what, model, file in ((a, model_a, key_file_a), (b, model_b, key_file_b))
-        ]
+        one = _side(stack, a, model_a, _key(key_file_a))
+        other = _side(stack, b, model_b, _key(key_file_b))
         lines = prompts.read_text(encoding="utf-8").splitlines() if prompts else None
         found = toolkit.compare(
-            *sides,
+            one,
+            other,
             [line for line in lines if line] if lines is not None else None,
             max_tokens=max_tokens,
             samples=samples,

@@ -15,8 +15,9 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8321,
-    max_queue: Annotated[int, typer.Option(help="Sequences that may wait; then 429.")] = 256,
-    max_batch: Annotated[int, typer.Option(help="Sequences that run together.")] = 64,
+    max_queue: Annotated[int, typer.Option(help="Sequences that may wait; then 429.", min=1)] = 256,
+    max_batch: Annotated[int, typer.Option(help="Sequences that run together.", min=1)] = 64,
+    strict: Annotated[bool, typer.Option(help="The same bits whatever runs beside.")] = False,
     api_key_file: Annotated[
         Path | None, typer.Option(help="A key a line; or set TOOLKIT_API_KEY.", exists=True)
     ] = None,
@@ -44,7 +45,9 @@ def serve(
     with contextlib.ExitStack() as stack:
         lms = [
             stack.enter_context(
-                toolkit.load(name, max_batch=max_batch, max_waiting=max_queue, limits=limits)
+                toolkit.load(
+                    name, max_batch=max_batch, max_waiting=max_queue, strict=strict, limits=limits
+                )
             )
             for name in model or [None]
         ]

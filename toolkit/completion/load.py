@@ -52,11 +52,11 @@ def load(
     `.gguf` file, or a hub id. `dtype`: of the weights and the cache; None is float32 on CPU,
     bfloat16 elsewhere; logits and all that follows are float32 always. `quant`: "int8" for
     projections in 8-bit whole numbers, faster on CPU and less exact (`toolkit quality` says how
-    much). `adapter`: the folder of a LoRA adapter, merged into the weights. `context`: most tokens of
-    prompt and completion together; None is what the model was made for, at most 8192. `max_batch`:
-    sequences that run together. `max_waiting`: sequences that may wait for that; a request that
-    brings more raises QueueFull. `strict`: a request gives the same bits whatever runs beside it.
-    `prefix_bytes`: memory for prompts that may come again.
+    much). `adapter`: the folder of a LoRA adapter, merged into the weights. `context`: most tokens
+    of prompt and completion together; None is what the model was made for, at most 8192.
+    `max_batch`: sequences that run together. `max_waiting`: sequences that may wait for that; a
+    request that brings more raises QueueFull. `strict`: a request gives the same bits whatever runs
+    beside it. `prefix_bytes`: memory for prompts that may come again.
 
     Raises InvalidRequest for arguments out of range, FetchError, CheckpointError and
     UnsupportedModel for a model that cannot be had, each with what to do about it.

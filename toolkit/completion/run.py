@@ -7,12 +7,13 @@ import queue
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from toolkit.completion.candidate import Candidate, PromptPart
 from toolkit.completion.record import (
     ChoiceDelta,
     ChoiceRecord,
+    Completion,
     CompletionRecord,
     StreamHead,
     Timings,
@@ -240,6 +241,27 @@ class Stream(Iterator[T]):
 
     def __next__(self) -> T:
         return next(self._pieces)
+
+    def show(self) -> Completion | None:
+        """Show the rest as it comes: in place in a notebook, running in a terminal.
+
+        Gives the finished completion, None if the stream was closed before its end.
+        """
+        # Not at the top: only who looks at a stream needs them.
+        from toolkit.analysis import growing
+        from toolkit.completion.response import strict
+
+        screen, answer = growing.screen(), None
+        growing.show(cast("Iterator[dict[str, Any]]", self), screen)
+        if all(candidate.over for candidate in self._run.candidates):
+            record = self._run.record()
+            answer = Completion(strict(record), record)
+        screen.settle(answer)
+        return answer
+
+    def _ipython_display_(self) -> None:
+        """As the last expression of a cell, a stream shows itself."""
+        self.show()
 
     def close(self) -> None:
         """Stop; nothing more comes. May be called twice."""

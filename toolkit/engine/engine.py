@@ -12,27 +12,28 @@ import collections
 import dataclasses
 import itertools
 import logging
-import operator
 import queue
 import threading
+import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import jax
 import numpy as np
 
-from toolkit.engine.job import Event, Failed, Job, Ticket, TokenEvent
+from toolkit.engine.events import events_of
+from toolkit.engine.guidebook import Guidebook
+from toolkit.engine.job import Event, Failed, Job, Ticket
 from toolkit.engine.prefill import Prefill, together
 from toolkit.engine.prefixes import Prefix, Prefixes
-from toolkit.engine.scheduler import Limits, Scheduler, expected, slot_bucket
+from toolkit.engine.scheduler import Limits, Scheduler, expected, slot_bucket, used
 from toolkit.engine.stats import Stats
 from toolkit.engine.steps import Arrival, DecodeState, Steps
 from toolkit.engine.trials import Trials
 from toolkit.errors import EngineClosed, EngineFault, QueueFull, ToolkitError
 from toolkit.models.cache import upload
 from toolkit.models.decoder import Decoder
-from toolkit.sampling.guide import Guide, GuideTables, pack
+from toolkit.sampling.guide import Guide
 from toolkit.sampling.params import Report, Rows, SamplingParams, bucket
 from toolkit.sampling.sample import TOP, Drawn, Variant
 
@@ -45,9 +46,9 @@ next."""
 PREFILL = 512
 """Prompt tokens that are computed in a turn while no row runs."""
 
-BLOCK = 1
-"""Decode steps in a dispatch. On CPU a step takes far longer than its dispatch: more would gain
-nothing."""
+BLOCK = 8
+"""Most decode steps in a dispatch on an accelerator. On CPU it is one: a step takes far longer than
+its dispatch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Block:
     drawn: Drawn
     tickets: list[Ticket | None]
     """By row; None where nobody waits for the row's tokens."""
+    timed: int = 0
+    """Decode steps whose time is known; 0 for first tokens and for a block that was compiled."""
 
 
 class Engine:
@@ -75,7 +78,11 @@ class Engine:
         self.max_waiting = max_waiting
         self.steps, self.leaves = Steps.of(decoder)
         self.dtype = self.leaves[0].dtype
-        self.stats = Stats(self.steps.traces)
+        self._on_cpu = jax.default_backend() == "cpu"
+        self._weight_bytes = sum(leaf.nbytes for leaf in self.leaves)
+        if decoder.head is not None:  # of the embedding only the rows of a step's tokens are read
+            self._weight_bytes -= decoder.embedding[...].nbytes
+        self.stats = Stats(self.steps.traces, reads_memory=self._on_cpu)
         self._prefixes = Prefixes(prefix_bytes)
         self._scheduler = Scheduler(limits)
         self._wake = threading.Condition()
@@ -85,11 +92,11 @@ class Engine:
         self._state: DecodeState | None = None
         self._slots = 0
         self._rows: Rows | None = None
-        self._tables: GuideTables | None = None
-        self._guides: tuple[Guide, ...] = ()
-        self._starts: list[int] = []
+        self._variant = Variant()
+        self._guides = Guidebook()
         self._prefill: Prefill | None = None
         self._blocks: collections.deque[Block] = collections.deque()
+        self._clock = 0.0
         self._arriving: list[tuple[Ticket, Prefix]] = []  # left the queue, have no row yet
         self._trials = Trials()
 
@@ -228,7 +235,8 @@ class Engine:
         self._scheduler.rows = []
         self._blocks.clear()
         self._arriving = []
-        self._prefill, self._state, self._tables = None, None, None
+        self._prefill, self._state = None, None
+        self._guides.clear()
         self._prefixes.clear()
 
     # --- prompts ----------------------------------------------------------------------------------
@@ -299,9 +307,9 @@ class Engine:
     def _insert(self, arrivals: list[tuple[Ticket, Prefix]]) -> None:
         """Give arrivals their rows and draw their first tokens."""
         self._fit(len(arrivals), max(expected(ticket.job) for ticket, _ in arrivals))
-        starts = self._guide_starts([ticket.job.guide for ticket, _ in arrivals])
+        self._enter_guides([ticket.job.guide for ticket, _ in arrivals])
         pending = np.zeros(len(self._scheduler.rows), np.bool_)
-        for (ticket, prefix), node in zip(arrivals, starts, strict=True):
+        for ticket, prefix in arrivals:
             row = self._scheduler.seat(ticket)
             pending[row] = True
             prompt = np.full(slot_bucket(len(prefix.ids), 1), self.config.vocab_size, np.int32)
@@ -309,7 +317,7 @@ class Engine:
             arrival = Arrival(
                 row=np.int32(row),
                 length=np.int32(len(prefix.ids)),
-                node=np.int32(node),
+                node=np.int32(self._guides.start(ticket.job.guide)),
                 prompt=prompt,
             )
             with self.stats.watch(f"insert[{self._shape}]"):
@@ -319,35 +327,24 @@ class Engine:
         seats = self._scheduler.rows
         with self.stats.watch(f"first[{self._shape}]"):
             self._state, drawn = self.steps.first(
-                self._state, self._rows, self._tables, pending, self._variant()
+                self._state, self._rows, self._guides.tables, pending, self._variant
             )
         self._blocks.append(
             Block(drawn, [t if new else None for t, new in zip(seats, pending, strict=True)])
         )
 
-    def _guide_starts(self, guides: Sequence[Guide | None]) -> list[int]:
-        """Put new guides into the tables; the start node of each, 0 for None.
-
-        Guides that no row needs any more are dropped, and the rows' nodes follow.
-        """
-        if self._tables is None or any(g is not None and g not in self._guides for g in guides):
-            used = [t.job.guide for t in self._scheduler.running]
-            old = dict(zip(self._guides, self._starts, strict=True))
-            self._guides = tuple(dict.fromkeys(g for g in (*used, *guides) if g is not None))
-            tables, self._starts = pack(self._guides)
-            self._tables = jax.device_put(tables)
-            if any(used):
-                self._move_nodes(old)
-        return [0 if g is None else self._starts[self._guides.index(g)] for g in guides]
-
-    def _move_nodes(self, old: Mapping[Guide, int]) -> None:
-        """Rows stand at nodes counted from their guide's old start; count from the new one."""
+    def _enter_guides(self, guides: Sequence[Guide | None]) -> None:
+        """Put new guides into the tables; rows that stand at nodes which moved follow."""
+        running = [t for t in self._scheduler.running if t.job.guide]
+        used = [t.job.guide for t in running if t.job.guide]
+        moved = self._guides.enter(used, [guide for guide in guides if guide])
+        if not any(moved.values()):
+            return
         assert self._state is not None, "rows run"
         node = np.array(self._state.history.node)
-        for ticket in self._scheduler.running:
-            guide = ticket.job.guide
-            if guide and ticket.row is not None and node[ticket.row]:
-                node[ticket.row] += self._starts[self._guides.index(guide)] - old[guide]
+        for ticket in running:
+            if ticket.job.guide and ticket.row is not None and node[ticket.row]:
+                node[ticket.row] += moved[ticket.job.guide]
         history = dataclasses.replace(self._state.history, node=upload(node))
         self._state = dataclasses.replace(self._state, history=history)
 
@@ -379,82 +376,68 @@ class Engine:
     def _upload_rows(self) -> None:
         """Send the parameters of the seated tickets to the device; empty rows are neutral."""
         seats = self._scheduler.rows
-        self._rows = jax.device_put(
-            Rows.stack(
-                [t.job.params if t else SamplingParams(temperature=0.0) for t in seats],
-                [t.job.report if t else Report() for t in seats],
-            )
+        rows = Rows.stack(
+            [t.job.params if t else SamplingParams(temperature=0.0) for t in seats],
+            [t.job.report if t else Report() for t in seats],
         )
-
-    def _variant(self) -> Variant:
-        """The program for what the rows ask: one for all, but for more alternatives than usual."""
-        top = max((t.job.report.top for t in self._scheduler.running), default=0)
-        return Variant(top=min(bucket(top, TOP), max(TOP, self.config.vocab_size)))
+        self._rows = jax.device_put(rows)
+        top = max((t.job.report.top for t in seats if t), default=0)
+        top = min(bucket(top, TOP), max(TOP, self.config.vocab_size))
+        if self._on_cpu:  # one program for all
+            self._variant = Variant(top=top)
+        else:
+            guided = [bool(t and t.job.guide) for t in seats]
+            self._variant = Variant.needed(rows, guided, top=top)
 
     def _decode(self) -> bool:
         """Send one more block if some row still needs tokens; whether one was sent."""
         scheduler = self._scheduler
-        if not any(t.dispatched < t.job.max_tokens for t in scheduler.running):
+        count = scheduler.block(1 if self._on_cpu else BLOCK)
+        if not count:
             return False
-        self._fit(0, scheduler.wanted_slots(BLOCK))
-        with self.stats.watch(f"decode[{self._shape}]"):
+        self._fit(0, scheduler.wanted_slots(count))
+        if not self._blocks:
+            self._clock = time.perf_counter()
+        compiled = len(self.stats.compiles)
+        with self.stats.watch(f"decode[{self._shape}, steps={count}]"):
             self._state, drawn = self.steps.decode(
-                self.leaves, self._state, self._rows, self._tables, BLOCK, self._variant()
+                self.leaves, self._state, self._rows, self._guides.tables, count, self._variant
             )
         for ticket in scheduler.running:
-            ticket.dispatched += BLOCK
-        scheduler.note_steps(BLOCK)
-        self.stats.steps += BLOCK
-        self._blocks.append(Block(drawn, list(scheduler.rows)))
+            ticket.dispatched += count
+        scheduler.note_steps(count)
+        self.stats.steps += count
+        timed = count if len(self.stats.compiles) == compiled else 0
+        self._blocks.append(Block(drawn, list(scheduler.rows), timed))
         return True
 
     def _read(self, block: Block) -> None:
         """Wait for a block and pass its tokens on."""
         drawn = jax.device_get(block.drawn)
+        before = self.stats.generated
+        began, self._clock = self._clock, time.perf_counter()
         for row, ticket in enumerate(block.tickets):
             if ticket is not None and not (ticket.over or ticket.cancelled):
-                before = len(ticket.told)
+                told = len(ticket.told)
                 try:
                     ticket.take(events_of(drawn, row, ticket.job.report))
                 except Exception as error:  # the device did its part: no other row is concerned
                     log.exception("a token could not be passed on")
                     _fail([ticket], EngineFault(f"A token could not be passed on: {error}"))
-                self.stats.generated += len(ticket.told) - before
+                self.stats.generated += len(ticket.told) - told
+        if block.timed:
+            self.stats.decode_seconds += self._clock - began
+            self.stats.decoded += self.stats.generated - before
+            self.stats.read_bytes += block.timed * self._step_bytes()
+
+    def _step_bytes(self) -> int:
+        """Weights and used slots of the cache that a decode step reads."""
+        slots = sum(used(ticket, 0) for ticket in self._scheduler.running)
+        c = self.config
+        each = 2 * c.layers * c.kv_heads * c.head_width * self.dtype.itemsize
+        return self._weight_bytes + slots * each
 
 
 def _fail(tickets: Iterable[Ticket], error: ToolkitError) -> None:
     for ticket in tickets:
         ticket.finish(Failed(ticket, error))
-
-
-def events_of(drawn: Any, row: int, report: Report) -> list[TokenEvent]:
-    """A row's tokens out of a block's arrays, which are NumPy's by now."""
-    mine = jax.tree.map(lambda x: x[:, row], drawn)
-    return [
-        _event(jax.tree.map(operator.itemgetter(k), mine), report) for k in range(len(mine.token))
-    ]
-
-
-def _event(d: Any, report: Report) -> TokenEvent:
-    details = {}
-    if report.details:
-        details = {
-            "rank": int(d.scored.rank),
-            "entropy": float(d.scored.entropy),
-            "sampling_entropy": float(d.sampling_entropy),
-            "support": int(d.support),
-            "kept_mass": float(d.kept_mass),
-            "bias": float(d.bias),
-            "penalty": float(d.penalty),
-        }
-    top = slice(report.top)
-    return TokenEvent(
-        id=int(d.token),
-        logprob=float(d.scored.logprob),
-        sampling_logprob=float(d.sampling_logprob),
-        top_ids=d.scored.top_ids[top],
-        top_logprobs=d.scored.top_logprobs[top],
-        top_sampling_logprobs=d.top_sampling_logprobs[top],
-        top_dropped=d.dropped[top],
-        **details,
-    )

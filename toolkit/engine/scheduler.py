@@ -84,6 +84,14 @@ class Scheduler:
         half_empty = 2 * len(self.running) <= len(self.rows)
         self._idle_steps = self._idle_steps + count if half_empty else 0
 
+    def block(self, most: int) -> int:
+        """Decode steps of the next dispatch: a power of two up to `most`, no more than some row
+        needs, and one while others wait; 0 when no row needs any."""
+        left = max((t.job.max_tokens - t.dispatched for t in self.running), default=0)
+        if left <= 0:
+            return 0
+        return 1 << (min(left, 1 if self.waiting else most).bit_length() - 1)
+
     def wanted_slots(self, ahead: int) -> int:
         """The slots that every running row fits in after `ahead` more steps."""
         return max((used(t, ahead) for t in self.running), default=0)

@@ -9,14 +9,19 @@ import logging
 import time
 from collections.abc import Iterator
 
+from toolkit.engine.bandwidth import read_bandwidth
+
 log = logging.getLogger("toolkit.engine")
 
 
 @dataclasses.dataclass
 class Stats:
-    """Counters of one engine. `compiles` counts programs by name, with the seconds they took."""
+    """Counters of one engine. `compiles` names the programs with the seconds that each took to
+    compile, or to read from disk."""
 
     traces: collections.Counter[str]
+    reads_memory: bool = True
+    """Whether the weights lie in the memory that `read_bandwidth` measures (CPU)."""
     compiles: list[tuple[str, float]] = dataclasses.field(default_factory=list)
     generated: int = 0
     """Tokens drawn for requests."""
@@ -26,6 +31,25 @@ class Stats:
     """Prompt tokens found in the prefix cache."""
     steps: int = 0
     """Decode steps."""
+    decode_seconds: float = 0.0
+    """Time that decode steps took, those that were compiled left out."""
+    decoded: int = 0
+    """Tokens that came out of them."""
+    read_bytes: int = 0
+    """Weights and cache that they read, each once a step."""
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Of all rows together while decoding; None before the first step."""
+        return self.decoded / self.decode_seconds if self.decode_seconds else None
+
+    @property
+    def share_of_bandwidth(self) -> float | None:
+        """Share of this machine's read bandwidth that decoding used; None before the first step and
+        off the CPU. The first call measures the bandwidth in about 0.2 s."""
+        if not (self.reads_memory and self.decode_seconds):
+            return None
+        return self.read_bytes / self.decode_seconds / read_bandwidth()
 
     @contextlib.contextmanager
     def watch(self, program: str) -> Iterator[None]:
@@ -35,12 +59,22 @@ class Stats:
         if sum(self.traces.values()) > before:
             seconds = time.perf_counter() - began
             self.compiles.append((program, seconds))
-            log.info("compiled %s in %.1f s; later calls of this shape reuse it", program, seconds)
+            log.info(
+                "compiled %s in %.1f s: the first call of this shape. Later calls reuse it, other "
+                "processes find it on disk; values of parameters never compile",
+                program,
+                seconds,
+            )
 
     def __repr__(self) -> str:
         seconds = sum(s for _, s in self.compiles)
-        return (
-            f"{self.generated} tokens generated in {self.steps} steps, "
-            f"{self.prefilled} prompt tokens computed, {self.reused} reused, "
-            f"{len(self.compiles)} compilations ({seconds:.1f} s)"
+        speed, share = self.tokens_per_second, self.share_of_bandwidth
+        return ", ".join(
+            [
+                f"{self.generated} tokens generated in {self.steps} steps",
+                *([f"{speed:.1f} tokens/s"] if speed else []),
+                *([f"{share:.0%} of memory bandwidth"] if share else []),
+                f"{self.prefilled} prompt tokens computed, {self.reused} reused",
+                f"{len(self.compiles)} compilations ({seconds:.1f} s)",
+            ]
         )

@@ -8,6 +8,8 @@ the same.
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -48,6 +50,10 @@ class Worker:
             "devices": manifests.devices(),
             "rows": rows,
         }
+
+    def pid(self) -> int:
+        """The process of this worker."""
+        return os.getpid()
 
     def ask(self, line: Mapping[str, Any]) -> bytes:
         """A cell's line in responses.jsonl."""
@@ -108,7 +114,7 @@ def _connect() -> None:
             '`--on ray` needs Ray: pip install "completion-toolkit[ray]". Or use `--shard`.'
         ) from None
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level="ERROR")
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
 
 
 @contextlib.contextmanager
@@ -207,15 +213,16 @@ class RayCrew:
     def _outcome(self, ready: Any) -> Outcome | None:
         """The answer; None where its actor was lost and another one is asked."""
         import ray
+        from ray.exceptions import RayError, RayTaskError
 
         line, number = self._flying.pop(ready)
         self._load[number] -= 1
         try:
             return Outcome(ray.get(ready))
-        except ray.exceptions.RayTaskError as error:
+        except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
             return Outcome(None, cause)
-        except ray.exceptions.RayError as error:
+        except RayError as error:
             return self._again(line, number, error)
 
     def _again(self, line: Mapping[str, Any], number: int, error: Exception) -> Outcome | None:

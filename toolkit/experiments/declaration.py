@@ -311,7 +311,7 @@ def check_declaration(
     value: Mapping[str, Any], source: str, lines: Mapping[Place, int] | None = None
 ) -> Declaration:
     """Fields as a declaration. Raises RunError that names `source`, line and key."""
-    lines = lines or {}
+    lines, checked = lines or {}, None
     try:
         found = [_boolean(place, source, lines) for place in booleans(value)]
         if not found:
@@ -327,7 +327,7 @@ def check_declaration(
             for place, item in reversed(errors.items())
             if not any(other != place and other[: len(place)] == place for other in errors)
         ]
-    if found:
+    if found or checked is None:
         raise RunError("\n".join(dict.fromkeys(found[:5])))
     return checked
 

@@ -127,7 +127,7 @@ def _texts(run: Run) -> str:
 def _mlflow(run: Run, out: str | Path | None) -> str:
     """One MLflow run: settings as parameters, means as metrics, the run folder as artifacts."""
     try:
-        import mlflow
+        import mlflow  # pyright: ignore[reportMissingImports]: an extra
     except ImportError:
         raise RunError('This needs MLflow: pip install "completion-toolkit[mlflow]".') from None
     if out is not None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from toolkit.errors import InvalidRequest
 from toolkit.experiments import store
 from toolkit.experiments.declaration import Plot
+from toolkit.experiments.settings import NEUTRAL
+from toolkit.experiments.summary import varied
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +47,7 @@ def picture(run: Run, wanted: Plot) -> Figure:
     frame = run.requests
     for column in (wanted.x, wanted.y, wanted.by):
         if column is not None and column not in frame.columns:
-            has = [name for name in frame.columns if frame[name].notna().any()]
+            has = frame.columns[frame.notna().any()]
             raise InvalidRequest(
                 f"`plots`: `{column}` is no column of this run's `requests`. It has "
                 f"{', '.join(has)}.",
@@ -60,13 +62,10 @@ def _line(run: Run, wanted: Plot) -> Figure:
 
     made, ((ax,),) = style.figure(5.4, 3.4)
     for label, part in _groups(run, wanted):
-        error = part[f"{wanted.y}.error"].fillna(0.0)
-        x = part[wanted.x]
-        numeric = not _is_text(x)
         ax.errorbar(
-            x.astype(float) if numeric else x.astype(str),
+            _values(part, wanted.x),
             part[wanted.y],
-            yerror_of(error),
+            _bars(part, wanted.y),
             marker="o",
             markersize=4,
             linewidth=1.4,
@@ -77,9 +76,18 @@ def _line(run: Run, wanted: Plot) -> Figure:
     return made
 
 
-def yerror_of(error: pd.Series) -> Any:
-    """Bars, or none where there is one prompt."""
-    return error.to_numpy(dtype=float) if (error > 0).any() else None
+def _bars(table: Any, column: str) -> Any:
+    """Standard errors, or none where there is one prompt."""
+    error = table[f"{column}.error"].fillna(0.0).to_numpy(dtype=float)
+    return error if error.any() else None
+
+
+def _values(table: Any, column: str) -> Any:
+    """Numbers as numbers, all else as text."""
+    from pandas.api.types import is_numeric_dtype
+
+    values = table[column]
+    return values.astype(float if is_numeric_dtype(values.dtype) else str)
 
 
 def _scatter(run: Run, wanted: Plot) -> Figure:
@@ -91,17 +99,17 @@ def _scatter(run: Run, wanted: Plot) -> Figure:
     ax.errorbar(
         table[wanted.x],
         table[wanted.y],
-        yerror_of(table[f"{wanted.y}.error"].fillna(0.0)),
-        yerror_of(table[f"{wanted.x}.error"].fillna(0.0)),
+        _bars(table, wanted.y),
+        _bars(table, wanted.x),
         color=style.BLUE,
         ecolor=style.GREY,
         elinewidth=0.8,
         fmt="o",
         markersize=5,
     )
-    names = [name for name in table.columns if name.startswith("param.") or name == wanted.by]
+    names = [wanted.by] if wanted.by else varied(run)
     for _, row in table.iterrows():
-        text = ", ".join(style.named(row[name]) for name in names)
+        text = ", ".join(filter(None, (_told(name, row[name]) for name in names)))
         place = (row[wanted.x], row[wanted.y])
         ax.annotate(text, place, xytext=(5, 5), textcoords="offset points", fontsize=8)
     ax.margins(0.14)
@@ -112,21 +120,32 @@ def _scatter(run: Run, wanted: Plot) -> Figure:
 def _calibration(run: Run, wanted: Plot) -> Figure:
     """Mean of y, 0 to 1, over ten bins of x, 0 to 1; the diagonal is perfect."""
     import numpy as np
+    import pandas as pd
 
     from toolkit.analysis.plots import style
 
     made, ((ax,),) = style.figure(4.4, 3.9)
     ax.plot([0, 1], [0, 1], color=style.GREY, linewidth=1, linestyle="--")
     for label, frame in _split(run.requests, wanted.by):
-        both = frame[[wanted.x, wanted.y]].astype("Float64").dropna().astype(float)
-        bins = np.minimum((both[wanted.x] * BINS).astype(int), BINS - 1)
-        table = both.groupby(bins).agg(["mean", "count"])
-        x, y = table[(wanted.x, "mean")], table[(wanted.y, "mean")]
-        ax.plot(x, y, linewidth=1, marker="", label=label)
-        ax.scatter(x, y, s=4 + 3 * np.sqrt(table[(wanted.y, "count")]))
+        both = pd.DataFrame({"x": frame[wanted.x], "y": frame[wanted.y]})
+        both = both.astype("Float64").dropna().astype(float)
+        groups: Any = both.groupby(np.minimum((both["x"] * BINS).astype(int), BINS - 1))
+        x, y = groups["x"].mean(), groups["y"].mean()
+        ax.plot(x, y, linewidth=1, label=label)
+        ax.scatter(x, y, s=4 + 3 * np.sqrt(groups.size()))
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     _finish(ax, wanted)
     return made
+
+
+def _told(column: str, value: Any) -> str:
+    """A value as a label; "" for a parameter that is neutral."""
+    from toolkit.analysis.plots import style
+
+    name = column.removeprefix("param.")
+    if name != column and value == getattr(NEUTRAL, name, None):
+        return ""
+    return f"{name} {style.named(value)}" if name != column else style.named(value)
 
 
 _KINDS = {"line": _line, "scatter": _scatter, "calibration": _calibration}
@@ -142,12 +161,6 @@ def _split(frame: pd.DataFrame, by: str | None) -> list[tuple[str | None, pd.Dat
         return [(None, frame)]
     short = by.removeprefix("param.")
     return [(f"{short} {value}", part) for value, part in frame.groupby(by, sort=True)]
-
-
-def _is_text(column: pd.Series) -> bool:
-    from pandas.api.types import is_numeric_dtype
-
-    return not is_numeric_dtype(column.dtype)
 
 
 def _finish(ax: Any, wanted: Plot) -> None:

@@ -28,9 +28,15 @@ def begin(folder: Path, *, name: str, shard: tuple[int, int] | None) -> dict[str
 
     `distinct` has the number of different cells of each target, all shards together.
     """
-    manifest = read(folder) if (folder / store.MANIFEST).exists() else {}
-    new = {"format": FORMAT, "name": name, "targets": {}, "distinct": {}, "sessions": []}
-    manifest = new | manifest | {"shard": shard}
+    before = read(folder) if (folder / store.MANIFEST).exists() else {}
+    new: dict[str, Any] = {
+        "format": FORMAT,
+        "name": name,
+        "targets": {},
+        "distinct": {},
+        "sessions": [],
+    }
+    manifest: dict[str, Any] = {**new, **before, "shard": shard}
     manifest["sessions"].append(
         {"began": now(), "ended": None, "host": socket.gethostname(), "pid": os.getpid()}
         | {"versions": versions(), "commit": commit(), "python": platform.python_version()}
@@ -40,7 +46,14 @@ def begin(folder: Path, *, name: str, shard: tuple[int, int] | None) -> dict[str
 
 
 def check_target(manifest: dict[str, Any], name: str, identity: Mapping[str, Any]) -> None:
-    """Note who answers. Raises RunError if another one did before."""
+    """Note who answers. Raises RunError if another one did before, and for one target under two
+    names, whose cells would be the same."""
+    for other, known in manifest["targets"].items():
+        if other != name and not differences(known, identity):
+            raise RunError(
+                f"The targets {other!r} and {name!r} are the same, and so are their answers. "
+                "Remove one of them, or ask the second in another run."
+            )
     before = manifest["targets"].setdefault(name, dict(identity))
     changed = differences(before, identity)
     if changed:
@@ -107,7 +120,7 @@ def flags() -> dict[str, Any]:
     options = ("jax_default_prng_impl", "jax_threefry_partitionable", "jax_enable_x64")
     found = {name: os.environ[name] for name in FLAGS if name in os.environ}
     found |= {name: getattr(jax.config, name, None) for name in options}
-    return found | {"matmul_precision": jax.config.jax_default_matmul_precision}
+    return found | {"matmul_precision": getattr(jax.config, "jax_default_matmul_precision", None)}
 
 
 def devices() -> dict[str, Any]:

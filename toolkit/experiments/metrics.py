@@ -35,13 +35,17 @@ def agreement(requests: pd.DataFrame, tokens: pd.DataFrame) -> Any:
 
 
 def correct(requests: pd.DataFrame, tokens: pd.DataFrame) -> Any:
-    """1 where the text is the prompt's `answer`, but for white space around it, else 0; NA
-    without."""
+    """1 where the text begins with the prompt's `answer`, 0 where not, NA without one; white space
+    in front and capitals do not count."""
     answers = requests.get("prompt.answer")
     if answers is None:
         return [None] * len(requests)
     pairs = zip(_texts(requests), answers, strict=True)
-    return [None if missing(a) else float(t.strip() == str(a).strip()) for t, a in pairs]
+    return [None if missing(a) else float(_begins(t, str(a))) for t, a in pairs]
+
+
+def _begins(text: str, answer: str) -> bool:
+    return text.strip().casefold().startswith(answer.strip().casefold())
 
 
 def entropy(requests: pd.DataFrame, tokens: pd.DataFrame) -> Any:
@@ -66,8 +70,7 @@ def probability(requests: pd.DataFrame, tokens: pd.DataFrame) -> Any:
 
     drawn = tokens[tokens["segment"] == "completion"]
     sums = drawn.astype({"logprob_sampled": "float64"}).groupby(ROW)["logprob_sampled"]
-    found = np.exp(sums.agg(lambda values: values.sum(skipna=False)))
-    return _of_rows(requests, found)
+    return np.exp(_of_rows(requests, sums.agg(lambda values: values.sum(skipna=False))))
 
 
 METRICS: dict[str, Metric] = {
@@ -124,7 +127,7 @@ def _mean(requests: pd.DataFrame, tokens: pd.DataFrame, column: str) -> Any:
     return _of_rows(requests, drawn.astype({column: "float64"}).groupby(ROW)[column].mean())
 
 
-def _of_rows(requests: pd.DataFrame, values: pd.Series) -> Any:
+def _of_rows(requests: pd.DataFrame, values: Any) -> Any:
     """The value of each row's choice; rejected candidates have no tokens here."""
     return values.reindex(list(zip(*(requests[name] for name in ROW), strict=True))).to_numpy()
 

@@ -40,14 +40,12 @@ class Run:
     @property
     def requests(self) -> pd.DataFrame:
         """One row a choice: text, counts, likelihood, times, `param.*`, `prompt.*`, `metric.*`."""
-        frame = self._frame("requests")
-        return frame[~frame["rejected"].fillna(False).astype(bool)].reset_index(drop=True)
+        return self._requests(rejected=False)
 
     @property
     def rejected(self) -> pd.DataFrame:
         """The candidates that lost under `best_of`, in the columns of `requests`."""
-        frame = self._frame("requests")
-        return frame[frame["rejected"].fillna(False).astype(bool)].reset_index(drop=True)
+        return self._requests(rejected=True)
 
     @property
     def tokens(self) -> pd.DataFrame:
@@ -73,6 +71,11 @@ class Run:
     @functools.cached_property
     def _made(self) -> dict[str, pd.DataFrame]:
         return tables.frames(tables.pairs(self.path), self.config.metrics)
+
+    def _requests(self, *, rejected: bool) -> pd.DataFrame:
+        frame = self._frame("requests")
+        lost = frame["rejected"].fillna(False).to_numpy(dtype=bool)
+        return frame.loc[lost == rejected].reset_index(drop=True)
 
     def _frame(self, name: str) -> pd.DataFrame:
         if name not in self._frames:

@@ -25,7 +25,8 @@ LIMITS = Limits(max_logprobs=2**31 - 1, max_sequences=128)
 """An experiment may ask its own model for every alternative."""
 
 _TEXTS = ("stop", "suffix", "guided_choice", "user", "logprobs_mode")
-_NEUTRAL = CompletionRequest(prompt=("",))
+NEUTRAL = CompletionRequest(prompt=("",))
+"""Every parameter at its default."""
 
 
 def combinations(
@@ -52,7 +53,7 @@ def canonical(fields: Mapping[str, Any]) -> dict[str, Any]:
     request = parse({**known, "prompt": "x"}, dialect=Dialect.PYTHON, limits=LIMITS)
     found = {name: value for name, value in fields.items() if name not in RULES}
     for name in known:
-        value, neutral = getattr(request, name), getattr(_NEUTRAL, name)
+        value, neutral = getattr(request, name), getattr(NEUTRAL, name)
         if name == "best_of":
             neutral = request.n
         if name != "prompt" and value != neutral:

@@ -22,10 +22,10 @@ def summary(
     The error is over prompts: the mean of each prompt counts once, because choices of one prompt
     are not independent. With one prompt it is NaN.
     """
-    frame = run.requests
+    frame: Any = run.requests
     by = varied(run) if by is None else [by] if isinstance(by, str) else list(by)
     metrics = [name for name in frame.columns if name.startswith("metric.")]
-    values = [*ALWAYS, *metrics] if values is None else list(values)
+    values = list(dict.fromkeys([*ALWAYS, *metrics] if values is None else values))
     for name in (*by, *values):
         if name not in frame.columns:
             raise InvalidRequest(

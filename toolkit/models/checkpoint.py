@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import mmap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ INDEX = "model.safetensors.index.json"
 
 HEADS = frozenset({"lm_head.weight", "embed_out.weight"})
 """Names of an output head."""
+
+_ROWS = 1024
+"""Rows that are rounded to whole numbers at one time."""
 
 _SHOWN = 5
 
@@ -126,12 +130,23 @@ def read_weights(
     for leaf, group in parts.items():
         rows = [_rows(part, tensors, adapter) for part in group]
         if config.quant is not None and leaf.endswith(".kernel"):
-            whole, scale = rounded_on_host(_join(rows, np.dtype(np.float32)))
-            made[leaf] = jax.device_put(_join([whole], whole.dtype))
+            whole, scale = _whole_numbers(rows)
+            made[leaf] = jax.device_put(whole)
             made[leaf.removesuffix("kernel") + "scale"] = jax.device_put(scale)
         else:
             made[leaf] = jax.device_put(_join(rows, jnp.dtype(dtype)))
+        for part in group:
+            _let_go(tensors[part.name])
     return made
+
+
+def _let_go(tensor: np.ndarray) -> None:
+    """Give back the pages of the mapped file that were read, where the system can."""
+    owner: Any = tensor
+    while isinstance(owner, np.ndarray | memoryview):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def _rows(part: Part, tensors: Mapping[str, np.ndarray], adapter: Adapter | None) -> np.ndarray:
@@ -143,17 +158,37 @@ def _rows(part: Part, tensors: Mapping[str, np.ndarray], adapter: Adapter | None
 
 def _join(parts: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
     """Stack along the first axis, as `dtype`, in aligned memory that nobody else can write."""
-    shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    joined = raw[start : start + size].view(dtype).reshape(shape)
+    joined = _aligned((sum(len(part) for part in parts), *parts[0].shape[1:]), dtype)
     at = 0
     for part in parts:
         joined[at : at + len(part)] = part
         at += len(part)
     joined.flags.writeable = False
     return joined
+
+
+def _whole_numbers(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The same as 8-bit whole numbers with a scale a row; a few rows at a time are floats."""
+    rows = sum(len(part) for part in parts)
+    whole = _aligned((rows, parts[0].shape[1]), np.dtype(np.int8))
+    scale = np.empty(rows, np.float32)
+    at = 0
+    for part in parts:
+        for start in range(0, len(part), _ROWS):
+            piece = part[start : start + _ROWS].astype(np.float32)
+            end = at + len(piece)
+            whole[at:end], scale[at:end] = rounded_on_host(piece)
+            at = end
+    whole.flags.writeable = False
+    return whole, scale
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An empty array that begins at a multiple of 64 bytes."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def read_tensors(folder: Path) -> dict[str, np.ndarray]:

@@ -1,10 +1,14 @@
-"""Projections in 8-bit whole numbers: W8A8, weights and activations both.
+"""Projections in 8-bit whole numbers: W8A8.
 
-A weight is a whole number in [-127, 127] times the scale of its output channel, fixed at load; an
-activation is one times the scale of its row, found anew for each. Their products are summed as
-32-bit whole numbers, exactly, so that a row has the same bits in every batch. Norms, attention,
-residual and everything after the logits stay as they are. What it costs is measured by
-`toolkit quality`.
+A weight is a whole number in [-127, 127] times the scale of its output channel, fixed at load. An
+activation is two such digits, the second worth 1/254 of the first, times the scale of its row,
+found anew for each. Products are summed as 32-bit whole numbers, exactly, so that a row has the
+same bits in every batch. Norms, attention, residual and everything after the logits stay as they
+are. `toolkit quality` measures what it costs.
+
+Why two digits: a row of activations spans more than 8 bits. With one, SmolLM2's distributions move
+nine times as far (0.042 nats a token instead of 0.005), and a single row costs as much, because it
+has to be made two for the kernels of 8-bit numbers anyway.
 
 Sources: Jacob et al. 2017, arXiv 1712.05877; rows scaled at run time as in LLM.int8 (Dettmers et
 al. 2022, arXiv 2208.07339), without its treatment of outliers.
@@ -47,18 +51,21 @@ class Int8Linear(nnx.Module):
     ) -> Float[Array, "... outputs"]:
         """Without the bias, as `result`, or as the dtype of `x` when left out.
 
-        The kernel stands on the left, and one row is made two: else XLA on CPU leaves the kernels
-        for 8-bit numbers and takes ten times as long.
+        The kernel stands on the left, and both digits of all rows meet it at once: never one row,
+        for which XLA on CPU leaves the kernels of 8-bit numbers and takes ten times as long.
         """
         rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
-        count = rows.shape[0]
-        if count == 1:
-            rows = jnp.broadcast_to(rows, (2, rows.shape[1]))
-        whole, step = rounded(rows)
+        first, step = rounded(rows)
+        rest = rows / step - first.astype(jnp.float32)
+        second = jnp.round(rest * (2 * LEVELS)).astype(jnp.int8)
         summed = jax.lax.dot_general(
-            self.kernel[...], whole, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32
+            self.kernel[...],
+            jnp.concatenate([first, second]),
+            (((1,), (1,)), ((), ())),
+            preferred_element_type=jnp.int32,
         )
-        out = summed.T[:count].astype(jnp.float32) * step[:count] * self.scale[...][None, :]
+        high, low = jnp.split(summed.T.astype(jnp.float32), 2)
+        out = (high + low / (2 * LEVELS)) * step * self.scale[...][None, :]
         return out.astype(x.dtype if result is None else result).reshape(*x.shape[:-1], -1)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from toolkit.sampling.draw import draw, uniforms
@@ -50,6 +51,22 @@ class Variant:
     details: bool = True
     guarded: bool = True
 
+    @classmethod
+    def needed(cls, rows: Rows, guided: Sequence[bool], *, top: int) -> Variant:
+        """The least that serves these rows (NumPy arrays), now and in their later steps."""
+        count = len(guided)
+        nothing = jnp.zeros((count, 0), jnp.int32)
+        history = History(
+            step=jnp.zeros((count,), jnp.int32),
+            counts=nothing,
+            prompted=nothing > 0,
+            node=jnp.asarray(guided, jnp.int32),
+        )
+        stages = frozenset(
+            stage.name for stage in PIPELINE if bool(jnp.any(stage.active(rows, history)))
+        )
+        return cls(stages=stages, top=top, details=bool(np.any(rows.details)), guarded=False)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +105,7 @@ def sample(
     if not variant.guarded or count <= PART or count % PART:
         return _sample(logits, rows, history, tables, variant)
     parts = jax.tree.map(lambda x: x.reshape(-1, PART, *x.shape[1:]), (logits, rows, history))
-    drawn = jax.lax.map(lambda part: _sample(*part, tables, variant), parts)
+    drawn = jax.lax.map(lambda part: _sample(part[0], part[1], part[2], tables, variant), parts)
     return jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), drawn)
 
 

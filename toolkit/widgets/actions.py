@@ -8,7 +8,7 @@ import ipywidgets as ipw
 
 from toolkit.widgets.style import faint
 
-FORMS = (("nothing", ""), ("code", "code"), ("JSON", "json"), ("YAML", "yaml"))
+FORMS = (("hide", ""), ("code", "code"), ("JSON", "json"), ("YAML", "yaml"))
 
 
 def button(text: str, tooltip: str, *, width: str = "auto", icon: str = "") -> ipw.Button:

@@ -50,7 +50,8 @@ def _cut(shown: Live) -> str:
     x, y = _x(shown.nucleus, len(shown.raw)), _y(p)
     label = f"top_p {p:g}: {shown.nucleus:,}"
     end = x > WIDTH * 0.6
-    place = f'x="{x - 5 if end else x + 5:.1f}" y="{min(y + 13, HEIGHT - BOTTOM - 4):.1f}"'
+    # Low beside the line there is nothing: every curve passes above.
+    place = f'x="{x - 5 if end else x + 5:.1f}" y="{HEIGHT - BOTTOM - 5}"'
     return (
         f'<path d="M{LEFT},{y:.1f}H{WIDTH} M{x:.1f},{y:.1f}V{HEIGHT - BOTTOM}" '
         'stroke-opacity=".8" stroke-width="1"/>'

@@ -244,7 +244,7 @@ class Explorer:
         mine = self._asked
         with self._drawing:
             if mine == self._asked:
-                self.picture.value = page(self.session)
+                self.picture.value = page(self.session) or self.picture.value
                 self._show_copy()
 
     def _grow(self) -> None:

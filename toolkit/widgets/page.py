@@ -9,14 +9,15 @@ from toolkit.widgets.names import escaped
 from toolkit.widgets.session import Session
 from toolkit.widgets.style import faint
 
-WAITING = f"<div>{faint('The model reads the text …')}</div>"
 
+def page(session: Session) -> str | None:
+    """Everything that changes with a slider, as one piece of HTML.
 
-def page(session: Session) -> str:
-    """Everything that changes with a slider, as one piece of HTML. Never runs the model."""
+    None while the logits at the cursor are not here: this never runs the model.
+    """
     shown = session.live()
     if shown is None:
-        return WAITING
+        return None
     pinned = session.live(session.pinned) if session.pinned is not None else None
     tokenizer = session.lm.tokenizer
 

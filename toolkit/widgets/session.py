@@ -28,8 +28,7 @@ class Session:
     def __init__(self, lm: LM, prompt: str, settings: Settings):
         self.lm = lm
         self.walk = Walk(lm, prompt)
-        self.walk.params(settings)
-        self.settings = settings
+        self.settings = self.walk.checked(settings)
         self.pinned: Settings | None = None
         self.probed: int | None = None
 
@@ -38,9 +37,7 @@ class Session:
     def set(self, **parameters: Any) -> None:
         """Change parameters. Raises InvalidRequest for a value out of range, and changes nothing
         then."""
-        settings = dataclasses.replace(self.settings, **parameters)
-        self.walk.params(settings)
-        self.settings = settings
+        self.settings = self.walk.checked(dataclasses.replace(self.settings, **parameters))
 
     def live(self, settings: Settings | None = None) -> Live | None:
         """The distribution at the cursor, under these or the present settings; None while its
@@ -75,10 +72,10 @@ class Session:
 
         For a text that the request itself gives, `max_tokens` ends it where the cursor stands.
         """
-        parameters = self.settings.parameters
-        if self.pure and self.walk.cursor:
-            parameters["max_tokens"] = self.walk.cursor
-        return parameters
+        walk, parameters = self.walk, self.settings.parameters
+        room = self.lm.context - len(walk.prompt_ids)
+        most = walk.cursor if walk.cursor and self.pure else self.settings.max_tokens
+        return parameters | {"max_tokens": min(most, room)}
 
     def spelled(self, form: str) -> str:
         """The request as "code", "json" or "yaml"."""
@@ -100,7 +97,7 @@ class Session:
     def restart(self, prompt: str) -> None:
         """Explore another prompt under the same settings."""
         walk = Walk(self.lm, prompt)
-        walk.params(self.settings)
+        walk.checked(self.settings)
         self.walk = walk
 
     def force(self, text: str) -> None:

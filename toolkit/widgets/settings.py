@@ -48,10 +48,13 @@ class Settings:
                     f"`{name}` is not a parameter of the explorer. It takes {', '.join(NAMES)}.",
                     param=name,
                 )
-        given = {name: value for name, value in parameters.items() if value is not None}
-        if "guided_choice" in given:
-            given["guided_choice"] = tuple(given["guided_choice"])
-        return cls(**given)
+        return cls(**{name: value for name, value in parameters.items() if value is not None})
+
+    @classmethod
+    def read(cls, request: CompletionRequest) -> Settings:
+        """Those of a request, whose values have their one form."""
+        given = {name: getattr(request, name) for name in NAMES}
+        return cls(**{name: value for name, value in given.items() if value is not None})
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from toolkit.errors import ToolkitError
 
-BLUE, ORANGE = "0,114,178", "217,95,2"
+BLUE, ORANGE = "38,139,210", "217,95,2"
 UNSELECTABLE = "-webkit-user-select:none;user-select:none"
 SOLID = f"rgba({BLUE},.75)"
 """What is drawn from: filled."""

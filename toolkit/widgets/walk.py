@@ -16,7 +16,7 @@ import numpy as np
 
 from toolkit.completion.candidate import Candidate
 from toolkit.completion.complete import LM
-from toolkit.completion.request import check_tokens, sampling_params
+from toolkit.completion.request import CompletionRequest, check_tokens, sampling_params
 from toolkit.completion.run import Run
 from toolkit.errors import InvalidRequest
 from toolkit.sampling.guide import FREE, Guide
@@ -114,19 +114,26 @@ class Walk:
                     self._rows.popitem(last=False)
         return row
 
+    def checked(self, settings: Settings) -> Settings:
+        """The same with every value in its one form. Raises InvalidRequest for one that breaks a
+        rule."""
+        return Settings.read(self._request(settings))
+
     def params(self, settings: Settings) -> SamplingParams:
-        """What the sampler gets. Raises InvalidRequest for values that break a rule."""
-        fields = settings.parameters | {"max_tokens": 0}
-        request = self.lm.parse(self.prompt, fields, stream=False)
+        """What the sampler gets; see `checked`."""
+        return sampling_params(self._request(settings), 0, settings.seed, self.lm.tokenizer.eos_ids)
+
+    def _request(self, settings: Settings) -> CompletionRequest:
+        request = self.lm.parse(self.prompt, settings.parameters, stream=False)
         check_tokens(
-            request,
+            dataclasses.replace(request, max_tokens=0),
             [self.prompt_ids],
             vocab_size=self.lm.tokenizer.vocab_size,
             context=self.lm.context,
             has_eos=bool(self.lm.tokenizer.eos_ids),
             fim=False,
         )
-        return sampling_params(request, 0, settings.seed, self.lm.tokenizer.eos_ids)
+        return request
 
     def pure(self, settings: Settings) -> bool:
         """Whether the text up to the cursor is the one that the request itself gives."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import time
 from typing import Any
@@ -72,6 +73,7 @@ class Engine:
         if self.runner is not None:
             self.runner.close()
             self.runner = None
+            gc.collect()  # the batch's cache must be gone before the next one is made
 
     def parts(self, rows: int, context: int) -> dict[str, Any]:
         """Seconds of a step's parts with a cache of `context` slots, and what a step reads."""

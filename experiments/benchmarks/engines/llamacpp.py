@@ -22,6 +22,8 @@ import llama_cpp
 import numpy as np
 from llama_cpp import Llama
 
+from experiments.benchmarks.engines.peak import peak
+
 GREEDY = {"temp": 0.0, "repeat_penalty": 1.0}
 PLAIN = ", weights as they are"
 """llama.cpp re-packs quantised weights for the processor's matrix unit. Where a sandbox does not
@@ -102,15 +104,17 @@ class Engine:
         """The log-probability of each prompt after its first token, one prompt after another."""
         llama = self._model(variant, every=True)
         began, sums = time.perf_counter(), []
-        for ids in prompts:
-            llama.reset()
-            llama.eval(ids)
-            logits = llama.scores[: len(ids) - 1]
-            peak = logits.max(axis=1, keepdims=True)
-            whole = np.log(np.exp(logits - peak).sum(axis=1)) + peak[:, 0]
-            sums.append(float((logits[np.arange(len(ids) - 1), ids[1:]] - whole).sum()))
+        with peak() as growth:
+            for ids in prompts:
+                llama.reset()
+                llama.eval(ids)
+                logits = llama.scores[: len(ids) - 1]
+                largest = logits.max(axis=1, keepdims=True)
+                whole = np.log(np.exp(logits - largest).sum(axis=1)) + largest[:, 0]
+                sums.append(float((logits[np.arange(len(ids) - 1), ids[1:]] - whole).sum()))
+            memory = growth()
         seconds = time.perf_counter() - began
-        return {"made": len(sums), "logprobs": sums, "seconds": seconds, "memory": None}
+        return {"made": len(sums), "logprobs": sums, "seconds": seconds, "memory": memory}
 
     def sweep(
         self, ids: list[int], count: int, asked: list[dict[str, Any]], variant: str
@@ -163,7 +167,7 @@ def _names(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _known(logits: np.ndarray, token: int, count: int) -> tuple[float, list[float]]:
     """Log-probability of the token and of the best ones."""
-    peak = float(logits.max())
-    whole = peak + math.log(float(np.exp(logits - peak).sum()))
+    largest = float(logits.max())
+    whole = largest + math.log(float(np.exp(logits - largest).sum()))
     best = np.argpartition(logits, -count)[-count:]
     return float(logits[token]) - whole, (np.sort(logits[best])[::-1] - whole).tolist()

@@ -6,7 +6,6 @@ computed. Text, log-probabilities of the chosen tokens and the record are always
 
 from __future__ import annotations
 
-import concurrent.futures
 import time
 from collections.abc import Callable
 from typing import Any
@@ -83,39 +82,27 @@ class Engine:
     def sweep(
         self, ids: list[int], count: int, asked: list[dict[str, Any]], variant: str
     ) -> dict[str, Any]:
-        """One prompt under several settings: each in a thread of its own, or one after another.
+        """One prompt under several settings, together or one after another.
 
         The first computes the prompt, the others find it.
         """
         self.lm.engine.forget_prompts()
-
-        def complete(one: dict[str, Any]) -> int:
-            answer = self.lm.complete(ids, max_tokens=count, **FIXED, **one)
-            return answer.record.usage.completion_tokens
-
-        return self._many(complete, asked, together=variant == "together")
+        requests = [{"prompt": ids, "max_tokens": count, **FIXED, **one} for one in asked]
+        return self._many(requests, together=variant == "together")
 
     def requests(self, requests: list[list[Any]], variant: str = "") -> dict[str, Any]:
         """Requests that arrive together, each `[ids, count]`."""
         self.lm.engine.forget_prompts()
-
-        def complete(one: list[Any]) -> int:
-            ids, count = one
-            answer = self.lm.complete(ids, max_tokens=count, temperature=0, **FIXED)
-            return answer.record.usage.completion_tokens
-
-        return self._many(complete, requests, together=True)
+        greedy = {"temperature": 0, **FIXED}
+        return self._many(
+            [{"prompt": ids, "max_tokens": count, **greedy} for ids, count in requests],
+            together=True,
+        )
 
     def mixture(self, groups: list[list[dict[str, Any]]]) -> dict[str, Any]:
         """Requests of every kind, in groups that arrive together; the programs that they needed."""
         compiled = len(self.lm.stats().compiles)
-
-        def complete(one: dict[str, Any]) -> int:
-            asked = dict(one)
-            answer = self.lm.complete(asked.pop("prompt"), **asked)
-            return answer.record.usage.completion_tokens
-
-        turns = [self._many(complete, group, together=True) for group in groups]
+        turns = [self._many(group, together=True) for group in groups]
         return {
             "made": sum(turn["made"] for turn in turns),
             "seconds": sum(turn["seconds"] for turn in turns),
@@ -123,19 +110,28 @@ class Engine:
             "programs": [name for name, _ in self.lm.stats().compiles[compiled:]],
         }
 
-    def _many(
-        self, act: Callable[[Any], int], items: list[Any], *, together: bool
-    ) -> dict[str, Any]:
-        """Act on each item and add up the tokens."""
+    def _many(self, requests: list[dict[str, Any]], *, together: bool) -> dict[str, Any]:
+        """Run requests and count their tokens.
+
+        Together they are all submitted before one is waited for, as a server does with a thread for
+        each; from one thread they arrive at the same time on a busy machine too.
+        """
 
         def work() -> int:
-            if not together:
-                return sum(map(act, items))
-            with concurrent.futures.ThreadPoolExecutor(len(items)) as threads:
-                return sum(threads.map(act, items))
+            runs = (self._begin(request) for request in requests)
+            waiting = list(runs) if together else runs
+            return sum(run.finish().usage.completion_tokens for run in waiting)
 
         made, turn = self._timed(work)
         return {"made": made, **turn}
+
+    def _begin(self, request: dict[str, Any]) -> Any:
+        """A request on its way: the first half of `LM.complete`."""
+        from toolkit.completion.run import Run
+
+        asked = dict(request)
+        prompt = asked.pop("prompt")
+        return Run(self.lm, self.lm.parse(prompt, asked, stream=False))
 
     def _timed(self, act: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
         """What `act` gives; its seconds, and the programs that were compiled meanwhile."""

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import random
 
-from experiments.benchmarks.contest import Contest, Python, bandwidth_note, made
+from experiments.benchmarks.contest import (
+    Contest,
+    Python,
+    bandwidth_note,
+    compilations_note,
+    made,
+)
 from experiments.benchmarks.engines import HUGGING_FACE, LLAMA, OURS
 from experiments.benchmarks.figures import Figure, tabulate
 from experiments.benchmarks.mixes import random_lengths
@@ -23,20 +29,21 @@ OURS_NAME = f"{OURS}, float32"
 def run(settings: Settings, subject: Subject, python: Python) -> Result:
     """Measure."""
     count = settings.pick(check=4, default=64, full=256)
-    new = settings.pick(check=4, default=24, full=64)
+    new = settings.pick(check=4, default=16, full=64)
     lengths = random_lengths(random.Random(5), count, prompt=2 * new, new=new)
     prompts = subject.prompts([prompt for prompt, _ in lengths])
     requests = [[ids, n] for ids, (_, n) in zip(prompts, lengths, strict=True)]
     total = sum(n for _, n in lengths)
-    engines = (OURS, HUGGING_FACE, LLAMA)
+    engines = (OURS, HUGGING_FACE) if settings.size == "default" else (OURS, HUGGING_FACE, LLAMA)
     with Contest(settings, subject, python, engines=engines, context=1024) as contest:
         few = requests[:2]
-        for engine, way, warm in (
-            (OURS, "float32", ({},)),
+        ways = [
+            (OURS, "float32", ({}, {})),
             (HUGGING_FACE, "dynamic cache, rows 16", ({"requests": few},)),
-            (HUGGING_FACE, f"dynamic cache, rows {count}", ({"requests": few},)),
+            (HUGGING_FACE, "dynamic cache, rows 32", ({"requests": few},)),
             (LLAMA, "F32 GGUF", ({"requests": few[:1]},)),
-        ):
+        ]
+        for engine, way, warm in ways if settings.size != "default" else ways[:-1]:
             contest.add(
                 CASE,
                 engine,
@@ -46,7 +53,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
                 check=made(total),
                 requests=requests,
             )
-        rounds = contest.play(3)
+        rounds = contest.play(2)
     table = tabulate(
         rounds,
         [
@@ -74,6 +81,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
             "transformers runs static batches: sorted by the length of the answer, which a real "
             "server does not know, padded on the left, each as long as its longest. That is the "
             "best case for it.",
+            compilations_note(rounds, OURS_NAME),
         ],
         targets=_targets(rounds, count),
         picture=of_summary(table.summary, "tokens_per_second", axis="tokens/s", ours=OURS),

@@ -6,13 +6,21 @@ computed its prompt anew. Decoding is what follows the first token.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
-from experiments.benchmarks.contest import Contest, Python, bandwidth_note, made
+from experiments.benchmarks.contest import (
+    Contest,
+    Python,
+    bandwidth_note,
+    compilations_note,
+    made,
+)
 from experiments.benchmarks.engines import HUGGING_FACE, LLAMA, NAIVE, OURS
 from experiments.benchmarks.figures import Figure, tabulate
 from experiments.benchmarks.picture import of_summary
+from experiments.benchmarks.process import EngineFailed
 from experiments.benchmarks.report import Result
 from experiments.benchmarks.rounds import Round, Turn, Value, best, ratio, spread
 from experiments.benchmarks.settings import Settings
@@ -43,7 +51,6 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
                     engine,
                     "decode",
                     variant=variant,
-                    warm=({"count": 8}, {}),
                     check=made(count),
                     ids=prompt,
                     count=count,
@@ -121,7 +128,10 @@ def judged(
         tokens, *others = [turns[case][name].pop("tokens") for turns in rounds]
         for turns in rounds:
             turns[case][name]["rows"] = turns[case][name]["made"] // len(tokens)
-        found = judge.ask("judge", ids=prompt, tokens=tokens) if judge else {}
+        found: dict[str, Any] = {}
+        if judge:
+            with contextlib.suppress(EngineFailed):  # it may have ended in the last round
+                found = judge.ask("judge", ids=prompt, tokens=tokens)
         verdicts[name] = {"stable": all(other == tokens for other in others), **found}
     return verdicts
 
@@ -146,11 +156,10 @@ def valid(verdict: dict[str, Any]) -> str | None:
 
 
 def _notes(subject: Subject, rounds: list[Round], ours: str, verdict: dict[str, Any]) -> list[str]:
-    compiled = sum(turns[CASE][ours]["compiled"] for turns in rounds)
     notes = [
         f"{bandwidth_note(rounds)} A token reads {subject.weight_bytes / 1e6:.0f} MB of weights in "
         "float32; the cache is not counted. Q8_0 reads 27 % of that and computes something else.",
-        f"Programs that the toolkit compiled during the measured rounds: {compiled}.",
+        compilations_note(rounds, ours),
         "The gap is the most by which the logit of a chosen token is below the best one, by "
         "transformers' logits given the same tokens.",
     ]

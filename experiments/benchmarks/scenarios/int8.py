@@ -22,7 +22,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
     """Measure. Raises Skipped where models cannot be loaded so."""
     if not supported():
         raise Skipped('this version of the toolkit has no `toolkit.load(..., quant="int8")`')
-    sizes = settings.pick(check={1: 4}, default={1: 48, 16: 24}, full={1: 128, 16: 64})
+    sizes = settings.pick(check={1: 4}, default={1: 48, 16: 16}, full={1: 128, 16: 64})
     text = list(subject.corpus[: settings.pick(check=32, default=512, full=2048)])
     prompt = subject.prompt(32)
     engines = (OURS_INT8, OURS, LLAMA)
@@ -43,7 +43,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
                     count=count,
                     **({} if engine == LLAMA else {"rows": rows}),
                 )
-        rounds = contest.play(5)
+        rounds = contest.play(3)
         quality = contest.workers[OURS_INT8].ask("quality", ids=text)
     table = tabulate(
         rounds,

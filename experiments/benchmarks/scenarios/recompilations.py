@@ -78,5 +78,5 @@ def groups(seed: int, count: int, vocabulary: int) -> list[list[dict[str, Any]]]
     rng, made = random.Random(seed), []
     while (left := count - sum(map(len, made))) > 0:
         size = min(left, rng.randint(1, MOST))
-        made.append([random_request(rng, vocabulary) for _ in range(size)])
+        made.append([random_request(rng, vocabulary, most=4) for _ in range(size)])
     return made

@@ -33,7 +33,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
                     rows=rows,
                     **asked,
                 )
-        rounds = contest.play(3)
+        rounds = contest.play(2)
     summary = {
         case: {
             mix: {

@@ -49,7 +49,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
                     rows=rows,
                     **DRAW,
                 )
-        rounds = contest.play(5)
+        rounds = contest.play(3)
     table = tabulate(
         rounds,
         [Figure(key="tokens_per_second", heading="tokens/s", value=speed)],

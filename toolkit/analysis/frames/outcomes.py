@@ -30,8 +30,8 @@ def outcomes(tokens: pd.DataFrame) -> pd.DataFrame:
 
     `count` and `share`: how often it came; `expected`: the probability with which it is drawn, the
     product of its tokens' sampling probabilities; `model`: the product of the model's own. A text
-    with two tokenisations is two outcomes, which `spelling` tells apart: "New|York". `tokens`: the frame of a prompt's samples, complete ones
-    (all ended by "stop"), or prefixes of equal length.
+    with two tokenisations is two outcomes, which `spelling` tells apart: "New|York". `tokens`: the
+    frame of a prompt's samples, whole ones (all ended by "stop") or prefixes of equal length.
 
     Raises InvalidRequest where the frame holds several prompts or lacks what was drawn with.
     """

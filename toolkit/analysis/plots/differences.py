@@ -121,7 +121,7 @@ def tests(frame: pd.DataFrame, *, alpha: float = 0.001) -> Figure:
         ax.scatter(rows["p_corrected"], y, s=size, color=color, marker=marker, label=kind, zorder=3)
     ax.axvline(alpha, color=ORANGE, linewidth=1.4, label=f"alarm at {alpha:g}")
     ax.set_xscale("log")
-    ax.set_xlim(min(alpha, float(frame["p_corrected"].min())) / 3, 1.5)
+    ax.set_xlim(min(alpha, floats(frame, "p_corrected").min()) / 3, 1.5)
     ax.set_yticks(range(len(settings)), labels=settings)
     ax.set_ylim(len(settings) - 0.5, -0.5)
     ax.grid(visible=True, axis="x", color=FAINT, linewidth=0.6)

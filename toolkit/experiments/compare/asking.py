@@ -53,7 +53,7 @@ class Asker:
             try:
                 return self.target.complete({**fields, "return_token_ids": True})
             except (InvalidRequest, TargetError) as error:
-                if isinstance(error, TargetError) and error.code is None:
+                if _unreachable(error):
                     raise
                 self._with_ids = False
         return self.target.complete(fields)
@@ -75,7 +75,7 @@ class Asker:
             try:
                 found = choices(self.target.complete(asked))
             except (InvalidRequest, TargetError) as error:
-                if self._at_once == 1 or isinstance(error, TargetError) and error.code is None:
+                if self._at_once == 1 or _unreachable(error):
                     raise
                 self._at_once = 1
                 continue
@@ -84,12 +84,17 @@ class Asker:
         return drawn[:count]
 
 
+def _unreachable(error: Exception) -> bool:
+    return isinstance(error, TargetError) and error.code is None
+
+
 def _extra(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters that mean something for greedy decoding too."""
     return {
         name: value
         for name, value in parameters.items()
-        if name not in ("temperature", "top_p", "top_k", "min_p", "typical_p", "n", "seed", "best_of")
+        if name
+        not in ("temperature", "top_p", "top_k", "min_p", "typical_p", "n", "seed", "best_of")
     }
 
 
@@ -102,7 +107,12 @@ def tokenised(a: Asker, b: Asker, prompts: Sequence[str]) -> Iterator[Tokenised]
 def greedy(index: int, one: Answer, other: Answer) -> Greedy:
     """Where two greedy completions part, and by how much A preferred its own token there."""
     a, b = choices(one)[0], choices(other)[0]
-    same = sum(1 for _ in itertools.takewhile(lambda p: _equal(*p), zip(a.completion, b.completion, strict=False)))
+    same = sum(
+        1
+        for _ in itertools.takewhile(
+            lambda p: _equal(*p), zip(a.completion, b.completion, strict=False)
+        )
+    )
     split = same < min(len(a.completion), len(b.completion))
     gap = _gap(a.completion[same], b.completion[same]) if split else math.nan
     return Greedy(
@@ -165,8 +175,12 @@ def sampled(
             return side.samples(item[0], count, length, asked, item[1])
 
         drawn.append(together(draw, list(zip(prompts, seeds, strict=True))))
-    texts = [tuple(tuple(c.text for c in group) for group in pair) for pair in zip(*drawn, strict=True)]
-    firsts = [[[first_token(c) for c in group] for group in pair] for pair in zip(*drawn, strict=True)]
+    texts = [
+        tuple(tuple(c.text for c in group) for group in pair) for pair in zip(*drawn, strict=True)
+    ]
+    firsts = [
+        [[first_token(c) for c in group] for group in pair] for pair in zip(*drawn, strict=True)
+    ]
     return Sampled(
         setting=setting,
         fields_a=dict(fields[0]),
@@ -221,7 +235,6 @@ def timing(side: Asker, prompts: Sequence[str], length: int) -> Timing:
         tokens_per_second=statistics.median(rate) if rate else None,
         seconds=statistics.median(seconds),
     )
-
 
 
 def tokens_of(answer: Answer) -> list[Token]:

@@ -6,11 +6,11 @@ import functools
 import html
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolkit.experiments.compare.evidence import Evidence
+from toolkit.experiments.compare.evidence import Evidence, Timing
 from toolkit.experiments.compare.verdict import Finding, corrected, explained, findings, verdict
 
 if TYPE_CHECKING:
@@ -98,7 +98,9 @@ class Comparison:
         import pandas as pd
 
         found = self.evidence.metrics
-        return pd.DataFrame([{"metric": name, **dataclasses.asdict(d)} for name, d in found.items()])
+        return pd.DataFrame(
+            [{"metric": name, **dataclasses.asdict(d)} for name, d in found.items()]
+        )
 
     # --- pictures ---------------------------------------------------------------------------------
 
@@ -137,23 +139,14 @@ class Comparison:
         rows = list(self._stages())
         wide = max((len(stage) for stage, _, _ in rows), default=0)
         for stage, seen, differs in rows:
-            mark = {True: "✗", False: "✓", None: " "}[differs]
-            lines.append(f"  {mark} {stage:<{wide}}  {seen}")
+            lines.append(f"  {_MARKS[differs][0]} {stage:<{wide}}  {seen}")
         lines += [f"    note: {note}" for note in self.evidence.notes]
         return "\n".join(lines)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        cell = "padding:.15em .9em .15em 0;text-align:left;vertical-align:top"
-        colours = {True: "213,94,0", False: "0,158,115", None: "138,138,138"}
-        rows = "".join(
-            f'<tr><td style="{cell}"><span style="background:rgba({colours[differs]},.22);'
-            f'padding:.05em .5em">{ {True: "✗", False: "✓", None: "–"}[differs] }</span></td>'
-            f'<td style="{cell}">{html.escape(stage)}</td>'
-            f'<td style="{cell}">{html.escape(seen)}</td></tr>'
-            for stage, seen, differs in self._stages()
-        )
+        rows = "".join(_row(*stage) for stage in self._stages())
         notes = "".join(
             f'<div style="opacity:.7">{html.escape(note)}</div>' for note in self.evidence.notes
         )
@@ -164,13 +157,17 @@ class Comparison:
         texts = bool(causes & {"bos", "tokenizer", "template"})
         known = [t.same for t in e.tokenised if t.same is not None]
         if known or any(t.used_a is not None for t in e.tokenised):
-            seen = f"{sum(known)} of {len(known)} prompts become the same ids" if known else "by counts"
+            seen = (
+                f"{sum(known)} of {len(known)} prompts become the same ids"
+                if known
+                else "by counts"
+            )
             yield "tokenisation", seen, texts
         if e.scored:
             gaps = np.abs(e.differences)
             seen = (
-                f"|Δ| median {np.median(gaps):.2g}, largest {gaps.max():.2g} nats over {len(gaps):,} "
-                f"tokens; explained {explained(e.scored):.1%}"
+                f"|Δ| median {np.median(gaps):.2g}, largest {gaps.max():.2g} nats over "
+                f"{len(gaps):,} tokens; explained {explained(e.scored):.1%}"
             )
             different = bool(causes & {"other model", "quantised weights", "dtype", "kernel"})
             yield "log-probabilities", seen, different
@@ -179,8 +176,9 @@ class Comparison:
         for s in e.sampled:
             mine = [p for t, _, p in corrected(e) if t is s]
             seen = (
-                f"{s.kernel.samples} texts of {s.kernel.prompts} prompts: kernel p {s.kernel.p:.2g}, "
-                f"squared discrepancy {s.kernel.effect:.2g}; smallest corrected p {min(mine):.2g}"
+                f"{s.kernel.samples} texts of {s.kernel.prompts} prompts: kernel p "
+                f"{s.kernel.p:.2g}, squared discrepancy {s.kernel.effect:.2g}; "
+                f"smallest corrected p {min(mine):.2g}"
             )
             yield f"samples, {s.setting}", seen, min(mine) <= e.alpha
         for name, d in e.metrics.items():
@@ -192,7 +190,9 @@ class Comparison:
         found = self.evidence.greedy
         words = f"the same for {sum(g.same for g in found)} of {len(found)} prompts"
         gaps = [g.gap for g in found if not math.isnan(g.gap)]
-        tokens = sum(g.agreed for g in found) / max(1, sum(max(g.length_a, g.length_b) for g in found))
+        tokens = sum(g.agreed for g in found) / max(
+            1, sum(max(g.length_a, g.length_b) for g in found)
+        )
         split = f"; largest gap at a split {max(gaps):.2g} nats" if gaps else ""
         return f"{words}, {tokens:.0%} of the tokens until the first split{split}"
 
@@ -206,10 +206,19 @@ class Comparison:
             yield "speed", " against ".join(map(_speed, e.timing)), None
 
 
-def _speed(timing: Any) -> str:
+_MARKS = {True: ("✗", "213,94,0"), False: ("✓", "0,158,115"), None: ("-", "138,138,138")}
+
+
+def _row(stage: str, seen: str, differs: bool | None) -> str:
+    cell = "padding:.15em .9em .15em 0;text-align:left;vertical-align:top"
+    mark, colour = _MARKS[differs]
+    badge = f'<span style="background:rgba({colour},.22);padding:.05em .5em">{mark}</span>'
+    cells = (badge, html.escape(stage), html.escape(seen))
+    return "<tr>" + "".join(f'<td style="{cell}">{part}</td>' for part in cells) + "</tr>"
+
+
+def _speed(timing: Timing) -> str:
     if timing.tokens_per_second is None:
         return f"{timing.seconds:.2g} s an answer"
     first = f", first after {1000 * timing.first_token:.0f} ms" if timing.first_token else ""
     return f"{timing.tokens_per_second:.0f} tokens/s{first}"
-
-

@@ -41,17 +41,19 @@ def compare(
     the behaviour of both as well.
 
     In order: tokenisation; the same ids scored by both; greedy texts; samples, by Fisher's or a
-    permutation test for the first tokens of each prompt and a kernel test for whole texts, corrected
-    by Holm's method; metrics; speed. Two runs are compared as far as they recorded the same.
+    permutation test for the first tokens of each prompt and a kernel test for whole texts,
+    corrected by Holm's method; metrics; speed. Two runs are compared as far as they recorded the
+    same.
 
     Raises InvalidRequest for arguments out of range, TargetError where nobody answers.
     """
-    runs = _run(a), _run(b)
-    if runs[0] is not None and runs[1] is not None:
+    first, second = _run(a), _run(b)
+    if first is not None and second is not None:
         from toolkit.experiments.compare.runs import evidence_of_runs
 
-        return Comparison(evidence_of_runs(*runs, alpha=_level(alpha), seed=seed, names=names))
-    if runs != (None, None):
+        level = _level(alpha)
+        return Comparison(evidence_of_runs(first, second, alpha=level, seed=seed, names=names))
+    if first is not None or second is not None:
         message = "`a` and `b` must both be runs, or neither: a recorded run cannot be asked again."
         raise InvalidRequest(f"{message} Use `toolkit.replay` for that.", param="b")
     plan = Plan(
@@ -78,7 +80,7 @@ def _run(what: Any) -> Run | None:
     """The run that is meant, by itself or by its folder; None for anything else."""
     if isinstance(what, Run):
         return what
-    if isinstance(what, Path) or isinstance(what, str) and "://" not in what:
+    if isinstance(what, Path) or (isinstance(what, str) and "://" not in what):
         return open_run(what)
     return None
 

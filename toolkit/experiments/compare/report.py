@@ -20,8 +20,9 @@ def page(found: Comparison) -> str:
     pictures = "".join(_image(made) for made in _pictures(found))
     probes = "".join(p._repr_html_() for p in found.evidence.probes or ())
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
-        f'<body style="{STYLE}"><h1>{title}</h1>{found._repr_html_()}{pictures}{probes}</body></html>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'</head><body style="{STYLE}"><h1>{title}</h1>{found._repr_html_()}{pictures}{probes}'
+        "</body></html>"
     )
 
 

@@ -202,13 +202,18 @@ def _sampled(
     rng: np.random.Generator,
 ) -> Sampled:
     return asking.sampled(
-        name, a, b, plan.prompts, fields=fields, count=plan.samples, length=plan.sample_tokens, rng=rng
+        name,
+        a,
+        b,
+        plan.prompts,
+        fields=fields,
+        count=plan.samples,
+        length=plan.sample_tokens,
+        rng=rng,
     )
 
 
-def _metrics(
-    plan: Plan, drawn: Sampled, rng: np.random.Generator
-) -> dict[str, PairedDifference]:
+def _metrics(plan: Plan, drawn: Sampled, rng: np.random.Generator) -> dict[str, PairedDifference]:
     """Each metric's mean over the samples of a prompt, compared prompt by prompt."""
     found = {}
     for name, metric in plan.metrics.items():

@@ -93,12 +93,14 @@ def _likeness(e: Evidence) -> str:
         size = "equal to the last bit" if worst == 0 else f"within {worst:.1g} nats"
         parts.append(f"log-probabilities {size} over {len(e.differences):,} tokens")
     if e.greedy:
-        parts.append(f"the same greedy text {sum(g.same for g in e.greedy)} of {len(e.greedy)} times")
+        parts.append(
+            f"the same greedy text {sum(g.same for g in e.greedy)} of {len(e.greedy)} times"
+        )
     if e.sampled:
         smallest = min(p for _, _, p in corrected(e))
         parts.append(
-            f"samples that one distribution explains (smallest corrected p {smallest:.2g}, alarm at "
-            f"{e.alpha:g})"
+            f"samples that one distribution explains (smallest corrected p {smallest:.2g}, alarm "
+            f"at {e.alpha:g})"
         )
     return ", ".join(parts) or "nothing could be compared"
 
@@ -138,8 +140,8 @@ def _texts(e: Evidence) -> Iterator[Finding]:
         if e.lead is not None:
             yield Finding(
                 cause="bos",
-                sentence=f"BOS: it scores text as if token {e.lead} stood in front, though it tells "
-                "of none",
+                sentence=f"BOS: it scores text as if token {e.lead} stood in front, though it "
+                "tells of none",
             )
         else:
             yield Finding(
@@ -250,8 +252,8 @@ def _greedy(e: Evidence, found: list[Finding]) -> list[Finding]:
     gaps = [g.gap for g in splits if not math.isnan(g.gap)]
     size = f", where the other prefers its token by {max(gaps):.2g} nats" if gaps else ""
     sentence = (
-        f"greedy texts part for {len(splits)} of {len(e.greedy)} prompts{size}: temperature 0 is not "
-        "greedy there, or a penalty acts that nobody asked for"
+        f"greedy texts part for {len(splits)} of {len(e.greedy)} prompts{size}: temperature 0 is "
+        "not greedy there, or a penalty acts that nobody asked for"
     )
     return [Finding(cause="greedy", sentence=sentence)]
 

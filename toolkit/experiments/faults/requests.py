@@ -98,7 +98,9 @@ class _PenaltiesCountPrompt(Wrapped):
         prompts = prompts_of(fields)
         if len(prompts) == 1:
             return super().complete(fields)
-        parts = [super(_PenaltiesCountPrompt, self).complete({**fields, "prompt": p}) for p in prompts]
+        parts = [
+            super(_PenaltiesCountPrompt, self).complete({**fields, "prompt": p}) for p in prompts
+        ]
         return _joined(parts)
 
     def asked(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -46,7 +46,9 @@ class _TopPOffByOne(Wrapped):
         if top_p is None or top_p >= 1 or temperature == 0 or not fields.keys() <= FIELDS:
             return self.target.complete(fields)
         began = time.perf_counter()
-        prompts = [ids_of(self.target, p) for p in prompts_of(fields) for _ in range(_count(fields))]
+        prompts = [
+            ids_of(self.target, p) for p in prompts_of(fields) for _ in range(_count(fields))
+        ]
         drawn = self._draw(prompts, fields)
         return Answer(body=self._body(drawn, fields), seconds=time.perf_counter() - began)
 

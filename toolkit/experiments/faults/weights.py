@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
@@ -11,9 +9,13 @@ from toolkit.completion.complete import LM
 from toolkit.engine.engine import Engine
 from toolkit.errors import InvalidRequest
 
+BLOCK = 32
+"""Values that share a scale, as in most quantised files."""
+
 
 def quantised_weights(lm: LM, *, bits: int = 4) -> LM:
-    """The same model with each matrix rounded to `bits` bits, a scale a row: another loaded model.
+    """The same model with each matrix rounded to `bits` bits, a scale for 32 values of a row:
+    another loaded model.
 
     Needs as much memory again; close it after use.
     """
@@ -26,15 +28,16 @@ def quantised_weights(lm: LM, *, bits: int = 4) -> LM:
         lm.tokenizer,
         name=f"{lm.name}, {bits} bits",
         fingerprint=f"{lm.fingerprint}-{bits}bits",
-        limits=dataclasses.replace(lm.limits),
+        limits=lm.limits,
     )
 
 
 def _rounded(leaf: jax.Array, bits: int) -> jax.Array:
-    """The nearest of 2**bits - 1 evenly spaced values, for each row of a matrix."""
+    """The nearest of 2**bits - 1 evenly spaced values, for each block of a matrix."""
     if leaf.ndim < 2:
         return leaf
     wide = leaf.astype(jnp.float32)
-    scale = jnp.max(jnp.abs(wide), axis=-1, keepdims=True) / (2 ** (bits - 1) - 1)
-    steps = jnp.round(wide / jnp.where(scale == 0, 1.0, scale))
-    return (steps * scale).astype(leaf.dtype)
+    blocks = wide.reshape(-1, BLOCK if leaf.shape[-1] % BLOCK == 0 else leaf.shape[-1])
+    scale = jnp.max(jnp.abs(blocks), axis=-1, keepdims=True) / (2 ** (bits - 1) - 1)
+    steps = jnp.round(blocks / jnp.where(scale == 0, 1.0, scale))
+    return (steps * scale).reshape(leaf.shape).astype(leaf.dtype)

@@ -52,9 +52,7 @@ def _drawn(s: Subject, seed: int) -> list[Choice]:
 def company(s: Subject) -> Check:
     """Does a seeded prompt get the same text alone and in a list?"""
     name, expected = "alone and in a list", "the same text"
-    alone, again = (
-        s.read(temperature=1, max_tokens=LENGTH, seed=SEED)[0].text for _ in range(2)
-    )
+    alone, again = (s.read(temperature=1, max_tokens=LENGTH, seed=SEED)[0].text for _ in range(2))
     if alone != again:
         seen = "the seed is ignored, so nothing can be the same"
         return Check(check=name, expected=expected, observed=seen, verdict=UNKNOWN)
@@ -82,9 +80,7 @@ def penalties(s: Subject) -> Check:
     )[0].text
     if most != head:
         observed, value = f"count the prompt: {head!r} became {most!r}", "prompt"
-        return Check(
-            check=name, expected=expected, observed=observed, verdict=DIFFERS, value=value
-        )
+        return Check(check=name, expected=expected, observed=observed, verdict=DIFFERS, value=value)
     biased = s.read(prompt, temperature=0, max_tokens=LENGTH, frequency_penalty=PENALTY)[0].text
     told = "" if biased != plain else "; no effect seen on this text"
     return Check(

@@ -32,7 +32,9 @@ def under_temperature(s: Subject) -> Check:
     )
 
 
-def _scale(raw: dict[bytes, float], cool: dict[bytes, float], shared: list[bytes]) -> tuple[str, str]:
+def _scale(
+    raw: dict[bytes, float], cool: dict[bytes, float], shared: list[bytes]
+) -> tuple[str, str]:
     if all(abs(raw[key] - cool[key]) < SAME for key in shared):
         return "raw", "unscaled"
     best, rest = shared[0], shared[1:]
@@ -125,9 +127,7 @@ def alternatives(s: Subject) -> Check:
               for t in c.completion]  # fmt: skip
     counts = sorted({len(token.top) for token in tokens})
     if not tokens or counts == [0]:
-        return Check(
-            check=name, expected=expected, observed="none", verdict=DIFFERS, value="none"
-        )
+        return Check(check=name, expected=expected, observed="none", verdict=DIFFERS, value="none")
     right = set(counts) <= {asked, asked + 1}
     observed = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
     return Check(

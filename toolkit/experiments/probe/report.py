@@ -11,8 +11,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 AS_EXPECTED, DIFFERS, REFUSED, UNKNOWN = "as expected", "differs", "refused", "unknown"
-_COLOURS = {AS_EXPECTED: "0,158,115", DIFFERS: "213,94,0", REFUSED: "0,114,178", UNKNOWN: "138,138,138"}
-_MARKS = {AS_EXPECTED: "✓", DIFFERS: "✗", REFUSED: "–", UNKNOWN: "?"}
+_COLOURS = {
+    AS_EXPECTED: "0,158,115",
+    DIFFERS: "213,94,0",
+    REFUSED: "0,114,178",
+    UNKNOWN: "138,138,138",
+}
+_MARKS = {AS_EXPECTED: "✓", DIFFERS: "✗", REFUSED: "-", UNKNOWN: "?"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,10 +78,7 @@ class Probe:
         """One line of counts."""
         verdicts = [c.verdict for c in self.checks]
         found = [f"{verdicts.count(v)} {v}" for v in _MARKS if v in verdicts]
-        return (
-            f"{self.target}: {', '.join(found)} "
-            f"({self.requests} requests, {self.seconds:.1f} s)"
-        )
+        return f"{self.target}: {', '.join(found)} ({self.requests} requests, {self.seconds:.1f} s)"
 
     def __str__(self) -> str:
         wide = max(len(c.check) for c in self.checks)
@@ -92,7 +94,8 @@ class Probe:
     def _repr_html_(self) -> str:
         cell = "padding:.15em .9em .15em 0;text-align:left;vertical-align:top"
         head = "".join(
-            f'<th style="{cell}">{name}</th>' for name in ("check", "observed", "expected", "verdict")
+            f'<th style="{cell}">{name}</th>'
+            for name in ("check", "observed", "expected", "verdict")
         )
         rows = "".join(self._row(c, cell) for c in self.checks)
         return (

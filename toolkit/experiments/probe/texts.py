@@ -60,14 +60,14 @@ def prompt_tokens(s: Subject) -> Check:
 def echo(s: Subject) -> Check:
     """Does `echo` give back the prompt, with an entry for each token, the first one null?"""
     name = "echo"
-    expected = "prompt in front" + ("" if s.strict else "; every token has an entry, the first null")
+    expected = "prompt in front" + (
+        "" if s.strict else "; every token has an entry, the first null"
+    )
     answer = s.ask(ACCENTS, echo=True, temperature=0, max_tokens=1, logprobs=s.logprobs(1))
     choice = choices(answer)[0]
     if not choice.text.startswith(ACCENTS):
         seen = "ignored: the prompt is not in the text"
-        return Check(
-            check=name, expected=expected, observed=seen, verdict=DIFFERS, value="ignored"
-        )
+        return Check(check=name, expected=expected, observed=seen, verdict=DIFFERS, value="ignored")
     if not choice.tokens:
         seen = "the prompt, but no log-probabilities"
         return Check(
@@ -134,9 +134,7 @@ def offsets(s: Subject) -> Check:
     answer = s.ask(ACCENTS, echo=True, temperature=0, max_tokens=1, logprobs=1)
     told, choice = arrays(answer).get("text_offset"), choices(answer)[0]
     if not told or len(told) != len(choice.tokens):
-        return Check(
-            check=name, expected=expected, observed="none", verdict=DIFFERS, value="none"
-        )
+        return Check(check=name, expected=expected, observed="none", verdict=DIFFERS, value="none")
     unit = _unit(list(told), choice)
     start = arrays(s.greedy).get("text_offset") or [0]
     origin = "" if start[0] == 0 else "; without echo they start after the prompt"
@@ -191,9 +189,7 @@ def _two_parts(text: str) -> tuple[str, str]:
     """An earlier and a later part of a text, as far apart as can be; "" where it is too short."""
     for length in (3, 2, 1):
         parts = [text[i : i + length] for i in range(1, len(text) - length + 1)]
-        found = [
-            (text.index(part), part) for part in dict.fromkeys(parts) if "\ufffd" not in part
-        ]
+        found = [(text.index(part), part) for part in dict.fromkeys(parts) if "\ufffd" not in part]
         found = [(place, part) for place, part in found if place > 0]
         if found and max(found)[0] >= min(found)[0] + length:
             return min(found)[1], max(found)[1]

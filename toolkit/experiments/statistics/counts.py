@@ -28,9 +28,7 @@ class CountTest:
     categories: int
 
 
-def count_test(
-    a: Sequence[Hashable], b: Sequence[Hashable], rng: np.random.Generator
-) -> CountTest:
+def count_test(a: Sequence[Hashable], b: Sequence[Hashable], rng: np.random.Generator) -> CountTest:
     """Test two samples of categories (first tokens, choices, whole texts) against each other.
 
     The statistic is Pearson's chi-squared; its distribution is that of drawing `len(a)` of all
@@ -43,7 +41,7 @@ def count_test(
     keys = sorted({*first, *second}, key=repr)
     observed = np.array([first[key] for key in keys])
     totals = observed + np.array([second[key] for key in keys])
-    if len(keys) < 2 or not a or not b:
+    if len(keys) < 2 or not len(a) or not len(b):
         return CountTest(p=1.0, effect=0.0, exact=True, categories=len(keys))
     exact = len(keys) == 2
     p = _fisher(observed, totals) if exact else _permuted(observed, totals, rng)

@@ -43,14 +43,17 @@ def paired_difference(
     mean = float(gaps.mean())
     if len(gaps) < 2 or np.ptp(gaps) <= 1e-12 * max(1.0, abs(mean)):
         p = 1.0 if mean == 0 else 2.0 ** (1 - len(gaps))
-        return PairedDifference(
-            mean=mean, low=mean, high=mean, p=p, effect=np.nan, pairs=len(gaps)
-        )
+        return PairedDifference(mean=mean, low=mean, high=mean, p=p, effect=np.nan, pairs=len(gaps))
     interval = bootstrap(
         (gaps,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, rng=rng
     ).confidence_interval
     flipped = permutation_test(
-        (gaps,), np.mean, permutation_type="samples", n_resamples=RESAMPLES, rng=rng, vectorized=True
+        (gaps,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=RESAMPLES,
+        rng=rng,
+        vectorized=True,
     )
     return PairedDifference(
         mean=mean,
