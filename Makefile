@@ -31,7 +31,7 @@ lock: .venv/ready
 	$(PIP) uv && $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header \
 		--no-annotate --upgrade --extra dev --extra notebooks --output-file requirements.lock pyproject.toml
 clean:
-	rm -rf .venv .venv-peers .pytest_cache .ruff_cache .import_linter_cache .hypothesis docs/_build
+	rm -rf .venv .venv-peers .pytest_cache .ruff_cache .import_linter_cache .hypothesis docs/_build docs/notebooks
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11+ is needed: make PYTHON=python3.12 ...")'

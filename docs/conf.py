@@ -6,6 +6,7 @@ folder, where Sphinx does not read, so they are copied into it; the copies are n
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -49,12 +50,16 @@ def copy_notebooks() -> None:
         (target / path.name).write_text(text, "utf-8")
 
 
-def link_to_copies(app: Any, name: str, source: list[str]) -> None:
-    """Pages link to the notebooks where readers of the repository find them."""
-    source[0] = source[0].replace("](../notebooks/", "](notebooks/")
+def mend_links(app: Any, name: str, source: list[str]) -> None:
+    """Pages link to notebooks where readers of the repository find them; here these are the copies.
+    What else lies outside of this folder is named instead of linked."""
+    if "/" in name:  # a page of a folder here: what is one up from it is inside
+        return
+    text = source[0].replace("](../notebooks/", "](notebooks/")
+    source[0] = re.sub(r"(?<!!)\[([^\]]*)\]\((?:\.\./)+([^)#\s]+)[^)]*\)", r"\1 (`\2`)", text)
 
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     copy_notebooks()
-    app.connect("source-read", link_to_copies)
+    app.connect("source-read", mend_links)

@@ -7,7 +7,7 @@
 A notebook fails on an error, on anything written to stderr, on an absolute path in an output, and
 when it is larger than `LARGEST`. What is written is small in a diff: no times of execution, no
 state of widgets, no version of the interpreter; a cell whose outputs differ from the old ones in
-speeds, addresses and ids only keeps the old ones. A file is replaced whole or not at all.
+speeds, ids and last digits only keeps the old ones. A file is replaced whole or not at all.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ CHANGING = re.compile(
     r"|\(?\b\d[\d.,]* (?:ms|s|seconds)\b\)?"
 )
 """What differs between two runs of the same cell."""
+DIGITS = re.compile(r"\b\d+\.\d{5,}(?:e[+-]?\d+)?")
+"""Numbers with so many digits that the last ones depend on the processor."""
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -142,7 +144,9 @@ def keep_unchanged(new: Any, old: Any) -> list[int]:
 
 
 def _said(cell: Any) -> str:
-    return CHANGING.sub("~", json.dumps([cell.source, cell.get("outputs")], sort_keys=True))
+    """A cell without what differs between runs and machines, the last digits of numbers too."""
+    text = CHANGING.sub("~", json.dumps([cell.source, cell.get("outputs")], sort_keys=True))
+    return DIGITS.sub(lambda match: f"{float(match[0]):.3g}", text)
 
 
 def written(notebook: Any) -> bytes:

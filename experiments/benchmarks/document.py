@@ -14,8 +14,8 @@ PAGE = ROOT / "docs/performance.md"
 INTRODUCTION = """# Performance
 
 Written by `make bench` from what it measured; `python -m experiments.benchmarks --write-docs`
-writes it again from the files in `experiments/benchmarks/results/`, and
-[the suite's own page](../experiments/benchmarks/README.md) says how it measures.
+writes it again from the files in `experiments/benchmarks/results/`. How it measures stands in
+`experiments/benchmarks/README.md`.
 
 Every comparison is a ratio of turns in the same round: bandwidth and clock frequency of a machine
 drift within minutes, so figures of different runs are not compared. Each engine sits in a process
@@ -31,9 +31,9 @@ of Llama-3.1-8B and Qwen3-0.6B and random bfloat16 weights that are made on the 
 NOTHING = "No figures of this version were taken yet: `make bench` takes them.\n"
 HONEST = """## What to make of it
 
-- One sequence in float32 is bound by reading the weights, and llama.cpp on an F32 file is near
-  that bound as well. On a Q8_0 or Q4 file it reads a quarter or an eighth of the bytes and is
-  faster than any float32 engine can be; like is compared with like in F32.
+- One sequence in float32 is bound by reading the weights, and so is llama.cpp on an F32 file. On a
+  Q8_0 or Q4 file it reads a quarter or an eighth of the bytes and is faster than any float32 engine
+  can be; like is compared with like in F32.
 - Sixteen rows and more are bound by the processor's matrix products. There all engines meet the
   same arithmetic, and what tells them apart is what they do beside it: sampling, padding, prompts
   that are computed again.

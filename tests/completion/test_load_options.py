@@ -21,6 +21,7 @@ def test_changed_weights_have_another_fingerprint(tmp_path):
     assert len(set(found)) == 3
 
 
+@pytest.mark.slow
 def test_a_completion_in_int8(tmp_path):
     with toolkit.load(write_folder(tmp_path), quant="int8", context=64) as lm:
         one = lm.complete([3, 1, 4], max_tokens=4, temperature=0, logprobs=2)

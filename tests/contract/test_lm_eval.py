@@ -21,7 +21,7 @@ import toolkit
 
 pytestmark = [
     pytest.mark.parity,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(
         importlib.util.find_spec("lm_eval") is None, reason="`make test-parity` installs it"
     ),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import toolkit
+from tests.experiments import wrong_servers
 from tests.experiments.runs import ROWS, write_model
 from toolkit.completion.complete import LM
 from toolkit.experiments.run import Run
@@ -42,3 +43,10 @@ def recorded(toy: LM, tmp_path_factory: pytest.TempPathFactory) -> Run:
         metrics=["words", "repetition", "diversity", "agreement", "entropy", "kept_mass"],
         progress=False,
     )
+
+
+@pytest.fixture(scope="session")
+def printable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LM]:
+    """The toy with printable text, which probes and comparisons ask."""
+    with wrong_servers.load(tmp_path_factory.mktemp("experiments") / "printable") as lm:
+        yield lm

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import toolkit
-from tests.experiments import wrong_servers
 from toolkit.completion.complete import LM
 from toolkit.errors import InvalidRequest, TargetError
 from toolkit.experiments import faults
@@ -17,13 +16,10 @@ from toolkit.experiments.probe import Probe, probe
 from toolkit.experiments.target import Local
 from toolkit.server import Server
 
-FIXED = ["unknown", "refused", "differs"]
-
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LM]:
-    with wrong_servers.load(tmp_path_factory.mktemp("probe") / "toy") as lm:
-        yield lm
+def toy(printable: LM) -> LM:
+    return printable
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +60,7 @@ FAULTS: dict[str, tuple[Any, list[str]]] = {
     "wide": (lambda lm: faults.top_p_off_by_one(lm, by=1), ["top_p"]),
     "penalties": (faults.penalties_count_prompt, ["penalties"]),
     "seed": (faults.seed_ignored, ["seed"]),
-    "hidden bos": (lambda lm: faults.bos_added(lm, tells=False), ["prompt tokens"]),
+    "hidden bos": (lambda lm: faults.bos_added(lm, tells=False), ["prompt tokens", "echo"]),
 }
 
 

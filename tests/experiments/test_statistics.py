@@ -135,7 +135,11 @@ def test_first_token_p_values_are_at_least_uniform_where_nothing_differs():
     random = rng(2)
     p = np.array([0.4, 0.2, 0.1, 0.1, 0.1, 0.05, 0.03, 0.02])
     found = [
-        count_test(random.choice(LETTERS, 24, p=p).tolist(), random.choice(LETTERS, 24, p=p).tolist(), random).p
+        count_test(
+            random.choice(LETTERS, 24, p=p).tolist(),
+            random.choice(LETTERS, 24, p=p).tolist(),
+            random,
+        ).p
         for _ in range(300)
     ]
     assert kstest(found, "uniform", alternative="greater").pvalue > 1e-4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -22,14 +21,8 @@ from toolkit.experiments.target.sums import tokenizer_sum, weights_sum
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("target") / "toy"
-
-
-@pytest.fixture(scope="module")
-def toy(folder: Path) -> Iterator[LM]:
-    with wrong_servers.load(folder) as lm:
-        yield lm
+def toy(printable: LM) -> LM:
+    return printable
 
 
 def test_answers_have_the_legacy_shape_and_the_record(toy: LM):
@@ -57,10 +50,10 @@ def test_fields_are_checked_and_another_model_is_refused(toy: LM):
     assert local.complete({"prompt": "a", "model": "toy", "max_tokens": 0}).body["choices"]
 
 
-def test_identity_is_that_of_weights_tokenizer_and_sampler(toy: LM, folder: Path):
+def test_identity_is_that_of_weights_tokenizer_and_sampler(toy: LM, tmp_path: Path):
     found = Local(toy).identity()
     assert found["sampler"] == "1"
-    with wrong_servers.load(folder.parent / "same") as again:
+    with wrong_servers.load(tmp_path / "same") as again:
         other = Local(again).identity()
         assert {**other, "says": None} == {**found, "says": None}, "the folder does not matter"
 

@@ -24,7 +24,7 @@ from toolkit.server.serve import Server
 
 CHARACTERS = "abcdefghijklmnop ,."
 VOCABULARY = ToyVocabulary()
-CONTEXT = 512
+CONTEXT, ROWS = 512, 8
 PROMPTS = ("a cab on", "deck, g", "he ha", "i am a", "nil,", "oh no.")
 
 
@@ -41,7 +41,7 @@ def table(seed: int, *, scale: float = 1.5, end: float = -1.0) -> np.ndarray:
 def load(folder: Path, seed: int = 1, **changes: Any) -> LM:
     """The toy of a seed, loaded in strict mode: the same bits alone and in a batch."""
     write_toy(folder, table(seed, **changes), VOCABULARY, context=CONTEXT)
-    lm = toolkit.load(folder, max_batch=64, strict=True)
+    lm = toolkit.load(folder, max_batch=ROWS, strict=True)
     lm.name = "toy"  # the folder has another one each time
     return lm
 

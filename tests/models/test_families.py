@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.models.tiny import CONFIG
@@ -227,6 +228,15 @@ def test_yarn_leaves_fast_features_and_slows_slow_ones():
     # goes from 0 to 1.
     assert rope.ratios == (1.0, 0.25, 0.25, 0.25)
     assert rope.magnitude == pytest.approx(0.1 * 1.3862944 + 1)
+
+
+def test_yarn_between_fast_and_slow_features():
+    """Without truncation the ramp goes from feature 1.31, of 8 turns in 1024 tokens, to 3.51."""
+    rope = read_config(CASES["llama-yarn-parts"]).rope
+    low, high = (8 * np.log(1024 / (f * 2 * np.pi)) / (2 * np.log(1e4)) for f in (8, 0.05))
+    slowed = [(feature - low) / (high - low) for feature in (2, 3)]
+    assert rope.ratios == pytest.approx([1, 1, *(1 - 0.75 * share for share in slowed)])
+    assert rope.magnitude == pytest.approx((0.07 * np.log(4) + 1) / (0.12 * np.log(4) + 1))
 
 
 @pytest.mark.parametrize(

@@ -110,8 +110,8 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
         "yarn": {"rope_scaling": YARN, "attention_bias": True},
         "yarn-parts": {
             "rope_scaling": YARN
-            | {"beta_fast": 8, "beta_slow": 2, "mscale": 0.7, "mscale_all_dim": 1.2}
-            | {"truncate": False}
+            | {"beta_fast": 8, "beta_slow": 0.05, "original_max_position_embeddings": 1024}
+            | {"mscale": 0.7, "mscale_all_dim": 1.2, "truncate": False}
         },
     },
     "smollm3": {

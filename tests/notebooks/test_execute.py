@@ -115,13 +115,13 @@ def test_addresses_and_relative_paths_are_no_absolute_paths():
     assert list(execute.faults(book(cell))) == []
 
 
-def test_a_cell_that_differs_in_speeds_and_ids_only_keeps_its_outputs():
+def test_a_cell_that_differs_in_speeds_ids_and_last_digits_only_keeps_its_outputs():
     old = book(
-        code("a", stream("8 tokens · 31 tokens/s · cmpl-1f"), id="one"),
+        code("a", stream("-0.2580817 · 31 tokens/s · cmpl-1f"), id="one"),
         code("b", stream("8 tokens"), id="two"),
     )
     new = book(
-        code("a", stream("8 tokens · 4,031.5 tokens/s · cmpl-2e"), id="one"),
+        code("a", stream("-0.2580832 · 4,031.5 tokens/s · cmpl-2e"), id="one"),
         code("b", stream("9 tokens"), id="two"),
     )
     assert execute.keep_unchanged(new, old) == [1]

@@ -78,7 +78,7 @@ def test_whole_and_cached(name, tmp_path):
         np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize("name", CASES)
 def test_what_transformers_writes_is_read(name, tmp_path):
     """The configuration as transformers saves it today, and its weights, with no attribute left
     over and no tensor missing."""

@@ -188,6 +188,11 @@ def test_closing_without_grace_cuts_what_runs(long: LM, busy: Callable[[], int])
     connection.close()
 
 
+def test_port_out_of_range_is_refused(toy: LM):
+    with pytest.raises(ValueError, match="`port` must be in"):
+        serve(toy, port=99_999)
+
+
 def test_port_in_use_is_said(server: Server, toy: LM):
     with pytest.raises(OSError, match="in use"):
         serve(toy, port=server.port)

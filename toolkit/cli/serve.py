@@ -14,7 +14,7 @@ def serve(
         list[str] | None, typer.Option(help="Folder, .gguf file or hub id; repeatable.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8321,
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8321,
     max_queue: Annotated[int, typer.Option(help="Sequences that may wait; then 429.", min=1)] = 256,
     max_batch: Annotated[int, typer.Option(help="Sequences that run together.", min=1)] = 64,
     strict: Annotated[bool, typer.Option(help="The same bits whatever runs beside.")] = False,

@@ -186,7 +186,9 @@ class Plot(Part):
     """A column of `run.requests`."""
     y: Text = "logprob_mean"
     by: Text | None = None
-    """A line, or for "scatter" a dot, for each value of this column."""
+    """A line, or for "scatter" a dot, for each value of this column; null is each setting."""
+    scale: Literal["linear", "log"] = "linear"
+    """Of y."""
     title: Text | None = None
     name: Text | None = None
     """Of the file; default x and y."""

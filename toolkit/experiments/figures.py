@@ -109,7 +109,7 @@ def _scatter(run: Run, wanted: Plot) -> Figure:
     )
     names = [wanted.by] if wanted.by else varied(run)
     for _, row in table.iterrows():
-        text = ", ".join(filter(None, (_told(name, row[name]) for name in names)))
+        text = label(names, [row[name] for name in names])
         place = (row[wanted.x], row[wanted.y])
         ax.annotate(text, place, xytext=(5, 5), textcoords="offset points", fontsize=8)
     ax.margins(0.14)
@@ -152,8 +152,19 @@ _KINDS = {"line": _line, "scatter": _scatter, "calibration": _calibration}
 
 
 def _groups(run: Run, wanted: Plot) -> list[tuple[str | None, pd.DataFrame]]:
-    by = [wanted.x] if wanted.by is None else [wanted.x, wanted.by]
-    return _split(run.summary(by=by, values=[wanted.y]).sort_values(wanted.x), wanted.by)
+    """The points of each line, in order, and its label; without `by` a line a setting."""
+    columns = [wanted.by] if wanted.by else [name for name in varied(run) if name != wanted.x]
+    table = run.summary(by=[wanted.x, *columns], values=[wanted.y]).sort_values(wanted.x)
+    if not columns:
+        return [(None, table)]
+    groups = table.groupby(columns, sort=True, dropna=False)
+    return [(label(columns, values), part) for values, part in groups]
+
+
+def label(columns: list[str], values: Any) -> str:
+    """A setting in words, without what is neutral in it."""
+    pairs = zip(columns, values, strict=True)
+    return ", ".join(filter(None, (_told(name, value) for name, value in pairs))) or "neutral"
 
 
 def _split(frame: pd.DataFrame, by: str | None) -> list[tuple[str | None, pd.DataFrame]]:
@@ -167,7 +178,8 @@ def _finish(ax: Any, wanted: Plot) -> None:
     from toolkit.analysis.plots import style
 
     style.name(ax, x=_words(wanted.x), y=_words(wanted.y), title=wanted.title or "")
-    if wanted.by is not None and wanted.kind != "scatter":
+    ax.set_yscale(wanted.scale)
+    if ax.get_legend_handles_labels()[0]:
         style.legend(ax)
 
 

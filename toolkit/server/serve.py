@@ -166,6 +166,8 @@ def run(server: Server, grace: float = GRACE) -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     """A socket bound to the first address that the name stands for."""
+    if not 0 <= port <= 65535:  # the system would take the rest of a division
+        raise ValueError(f"`port` must be in [0, 65535], got {port}. Use 0 for a free one.")
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]

@@ -27,6 +27,9 @@ class Engine:
     """A running server. Prompts are text, and each turn takes the next ones of its list: no server
     finds them in a cache."""
 
+    ready = "/v1/models"
+    """What answers 200 once the model is loaded."""
+
     def __init__(self, *, folder: str, gguf: dict[str, str], threads: int, context: int):
         self.port = _free_port()
         self.turns: collections.Counter[str] = collections.Counter()
@@ -101,12 +104,12 @@ class Engine:
             connection.close()
 
     def _await_answer(self) -> None:
-        """Wait until the server lists its models. Raises RuntimeError if it ends before."""
+        """Wait until the server is ready. Raises RuntimeError if it ends before."""
         deadline = time.monotonic() + PATIENCE
         while self.process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-                connection.request("GET", "/v1/models")
+                connection.request("GET", self.ready)
                 if connection.getresponse().status == 200:
                     return
             time.sleep(0.1)

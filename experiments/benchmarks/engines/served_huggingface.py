@@ -14,6 +14,8 @@ from experiments.benchmarks.engines import served
 class Engine(served.Engine):
     """A running server."""
 
+    ready = "/health"
+
     def command(self) -> list[str]:
         """What starts the server."""
         command = [str(Path(sys.executable).with_name("transformers")), "serve", self.folder]

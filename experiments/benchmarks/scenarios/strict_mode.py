@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from experiments.benchmarks.contest import Contest, Python, bandwidth_note, made
 from experiments.benchmarks.engines import OURS, OURS_STRICT
@@ -70,7 +71,11 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
             f"{promise['equal']} of {promise['of']} runs of seeded requests with random "
             f"parameters, among {', '.join(map(str, COMPANIES))} requests, gave the tokens, "
             "log-probabilities and everything else about them that the request gave alone, bit by "
-            "bit.",
+            "bit."
+            + (
+                f" Where they did not: {', '.join(promise['differing'])}."
+                * bool(promise["differing"])
+            ),
             "A lone sequence runs in a batch of two rows in strict mode; with two rows or more "
             "both modes run the same programs.",
         ],
@@ -79,7 +84,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
     )
 
 
-def _promise(promise: dict[str, int]) -> Target:
+def _promise(promise: dict[str, Any]) -> Target:
     return Target(
         what="seeded requests equal to their solo run in strict mode",
         least=100,

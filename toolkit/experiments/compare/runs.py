@@ -49,14 +49,16 @@ def evidence_of_runs(
     frames = first.requests, second.requests
     differ = _differing(*frames)
     asked = _parameters(*frames, without=[name for name, _ in differ])
-    cells = _paired(*(_by(frame, ["prompt", *asked]) for frame in frames))
-    if not cells:
+    cells = _paired(*(_cells(frame, asked) for frame in frames))
+    settings = [name for name in asked if name not in DRAW]
+    groups = _paired(*(_by(frame, ["prompt", *settings]) for frame in frames))
+    if not groups:
         raise RunError(
             f"{first.path} and {second.path} have no prompt with the same parameters in both. "
             "Declare both runs with the same prompts and the same grid."
         )
     rng = np.random.default_rng(seed)
-    prompts = list(dict.fromkeys(str(key[0]) for key in cells))
+    prompts = list(dict.fromkeys(str(key[0]) for key in groups))
     index = {prompt: i for i, prompt in enumerate(prompts)}
     tokens = [_by_choice(run.tokens) for run in (first, second)]
     pairs = [(index[str(key[0])], a[0], b[0]) for key, (a, b) in cells.items()]
@@ -68,10 +70,10 @@ def evidence_of_runs(
         tokenised=tuple(_tokenised(pairs, prompts)),
         scored=tuple(s for pair in pairs for s in _scored(pair, tokens)),
         greedy=tuple(_greedy(pair, tokens) for pair in greedy),
-        sampled=tuple(_sampled(frames, asked, prompts, rng)),
-        metrics=_metrics(frames, cells, rng),
+        sampled=tuple(_sampled(groups, settings, rng)),
+        metrics=_metrics(groups, rng),
         timing=(_timing(frames[0]), _timing(frames[1])),
-        notes=(f"{len(cells):,} cells asked the same in both",),
+        notes=(f"{len(cells):,} cells are the same in both, {len(groups):,} but for the seed",),
         alpha=alpha,
         settings_differ=tuple(words for _, words in differ),
     )
@@ -116,13 +118,26 @@ def _plain(value: Any) -> Any:
     """A value of a frame as one that compares and hashes; NA is None."""
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or value != value or type(value).__name__ == "NAType":
+    if value is None or type(value).__name__ == "NAType" or value != value:
         return None
     return value if isinstance(value, (str, int, float, bool)) else str(value)
 
 
 def _paired(a: Mapping[Key, Rows], b: Mapping[Key, Rows]) -> dict[Key, tuple[Rows, Rows]]:
     return {key: (rows, b[key]) for key, rows in a.items() if key in b}
+
+
+def _cells(frame: pd.DataFrame, asked: Sequence[str]) -> dict[Key, Rows]:
+    """The rows by prompt and parameters; greedy ones whatever their seed."""
+    found: dict[Key, Rows] = {}
+    greedy = asked.index("param.temperature") + 1 if "param.temperature" in asked else None
+    for key, rows in _by(frame, ["prompt", *asked]).items():
+        plain = key
+        if greedy is not None and key[greedy] == 0:
+            named = zip(("prompt", *asked), key, strict=True)
+            plain = tuple(None if name == "param.seed" else value for name, value in named)
+        found.setdefault(plain, []).extend(rows)
+    return found
 
 
 def _by_choice(frame: pd.DataFrame) -> dict[Key, Rows]:
@@ -200,22 +215,16 @@ def _greedy(pair: Pair, tokens: Sequence[Mapping[Key, Rows]]) -> Greedy:
 
 
 def _sampled(
-    frames: tuple[pd.DataFrame, pd.DataFrame],
-    asked: Sequence[str],
-    prompts: Sequence[str],
-    rng: np.random.Generator,
+    groups: Mapping[Key, tuple[Rows, Rows]], names: Sequence[str], rng: np.random.Generator
 ) -> Iterator[Sampled]:
     """The texts of each setting, all seeds and choices of a prompt together."""
-    names = [name for name in asked if name not in DRAW]
-    sides = [_by(frame, ["prompt", *names]) for frame in frames]
-    settings: dict[Key, list[Key]] = {}
-    for key in sides[0]:
-        if key in sides[1]:
-            settings.setdefault(key[1:], []).append(key)
-    varying = [i for i, name in enumerate(names) if len({key[i] for key in settings}) > 1]
-    for values, keys in settings.items():
+    settings: dict[Key, list[tuple[Rows, Rows]]] = {}
+    for key, pair in groups.items():
+        settings.setdefault(key[1:], []).append(pair)
+    varying = [i for i in range(len(names)) if len({key[i] for key in settings}) > 1]
+    for values, pairs in settings.items():
         fields = {name.removeprefix("param."): v for name, v in zip(names, values, strict=True)}
-        texts = [tuple(tuple(str(r["text"]) for r in side[key]) for side in sides) for key in keys]
+        texts = [(_texts(a), _texts(b)) for a, b in pairs]
         if fields.get("temperature") == 0 or min(len(t) for pair in texts for t in pair) < 2:
             continue
         told = {name: value for name, value in fields.items() if value is not None}
@@ -224,10 +233,14 @@ def _sampled(
             setting=", ".join(words) or "as recorded",
             fields_a=told,
             fields_b=told,
-            texts=tuple((a, b) for a, b in texts),
-            kernel=kernel_test([(a, b) for a, b in texts], rng),
+            texts=tuple(texts),
+            kernel=kernel_test(texts, rng),
             counts=tuple(count_test(_heads(a), _heads(b), rng) for a, b in texts),
         )
+
+
+def _texts(rows: Rows) -> tuple[str, ...]:
+    return tuple(str(row["text"] or "") for row in rows)
 
 
 def _heads(texts: Sequence[str]) -> list[str]:
@@ -236,26 +249,29 @@ def _heads(texts: Sequence[str]) -> list[str]:
 
 
 def _metrics(
-    frames: tuple[pd.DataFrame, pd.DataFrame],
-    cells: Mapping[Key, tuple[Rows, Rows]],
-    rng: np.random.Generator,
+    groups: Mapping[Key, tuple[Rows, Rows]], rng: np.random.Generator
 ) -> dict[str, PairedDifference]:
-    """Metrics and likelihood, cell by cell; the cells of a prompt are averaged, since they are not
-    independent."""
-    both = [n for n in frames[0].columns if n in frames[1].columns]
-    names = [n for n in both if n.startswith("metric.") or n in MEASURED]
+    """Metrics and likelihood, prompt by prompt: all that was asked of a prompt is averaged, since
+    it is not independent."""
+    prompts: dict[str, tuple[Rows, Rows]] = {}
+    for key, pair in groups.items():
+        both = prompts.setdefault(str(key[0]), ([], []))
+        for rows, more in zip(both, pair, strict=True):
+            rows += more
+    shared = set.intersection(*({*rows[0]} for pair in prompts.values() for rows in pair))
+    names = sorted(n for n in shared if n.startswith("metric.") or n in MEASURED)
     found = {}
     for name in names:
-        means: list[list[float]] = [[], []]
-        for _, group in itertools.groupby(sorted(cells, key=lambda k: str(k[0])), lambda k: k[0]):
-            keys = list(group)
-            for side in (0, 1):
-                values = [r[name] for key in keys for r in cells[key][side] if r[name] is not None]
-                means[side].append(float(np.mean(values)) if values else math.nan)
+        means = [[_mean(pair[side], name) for pair in prompts.values()] for side in (0, 1)]
         difference = paired_difference(means[0], means[1], rng)
         if difference.pairs:
             found[name.removeprefix("metric.")] = difference
     return found
+
+
+def _mean(rows: Rows, name: str) -> float:
+    values = [row[name] for row in rows if row[name] is not None]
+    return float(np.mean(values)) if values else math.nan
 
 
 def _timing(frame: pd.DataFrame) -> Timing:

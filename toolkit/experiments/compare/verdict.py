@@ -23,6 +23,8 @@ RELATED = 0.9
 different ones."""
 AGREEING = 0.6
 """Share of places with the same likeliest token, below which they are different ones too."""
+FEW = 20
+"""Scored tokens below which greedy splits are counted with them."""
 LEAST = -15.0
 """Log-probabilities below this count as this: a few impossible tokens would outweigh all others."""
 
@@ -183,6 +185,8 @@ def _models(e: Evidence) -> Iterator[Finding]:
     gaps = np.abs(e.differences)
     middle, worst, shared = float(np.median(gaps)), float(gaps.max()), explained(e.scored)
     best = [s.same_best for s in e.scored if s.same_best is not None]
+    if len(gaps) < FEW:  # then a greedy split says as much as a token that was scored
+        best += [False for g in e.greedy if not g.same and not g.gap < TIE]
     share = sum(best) / len(best) if best else math.nan
     seen = (
         f"median |Δ| {middle:.2g}, largest {worst:.2g} nats over {len(gaps):,} tokens; "

@@ -82,6 +82,9 @@ def nucleus(s: Subject) -> Check:
     """Which tokens does `top_p` leave? Exactly those whose mass just reaches it."""
     name, expected = "top_p", "the smallest set with that mass"
     prompt, (first, second, third) = _flattest(s)
+    if not second[1]:
+        seen = "fewer than two likely tokens are shown"
+        return Check(check=name, expected=expected, observed=seen, verdict=UNKNOWN)
     keep = first[1] + second[1] / 2
     drawn = s.draws(DRAWS, prompt, temperature=1, top_p=keep)
     others = set(drawn) - {first[0], second[0]}

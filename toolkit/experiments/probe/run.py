@@ -8,7 +8,7 @@ from typing import Any
 
 from toolkit.errors import InvalidRequest, RunError, TargetError
 from toolkit.experiments.probe import draws, numbers, protocol, texts
-from toolkit.experiments.probe.report import REFUSED, Check, Probe
+from toolkit.experiments.probe.report import REFUSED, UNKNOWN, Check, Probe
 from toolkit.experiments.probe.subject import Subject
 from toolkit.experiments.target.named import as_target
 
@@ -80,3 +80,7 @@ def _asked(subject: Subject, name: str, check: Callable[[Subject], Check]) -> Ch
             verdict=REFUSED,
             value="refused",
         )
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # Anybody's server may send anything: one odd answer must not hide the other checks.
+        seen = f"the answer cannot be read ({type(error).__name__}: {error})"[:160]
+        return Check(check=name, expected="an answer", observed=seen, verdict=UNKNOWN)
