@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from toolkit.experiments.run import Run
 
-BINS = 10
+BINS = 5
 
 
 def draw(run: Run) -> list[Path]:
@@ -118,7 +118,8 @@ def _scatter(run: Run, wanted: Plot) -> Figure:
 
 
 def _calibration(run: Run, wanted: Plot) -> Figure:
-    """Mean of y, 0 to 1, over ten bins of x, 0 to 1; the diagonal is perfect."""
+    """Mean of y, 0 to 1, over five bins of x, 0 to 1; the diagonal is perfect. The more
+    choices stand in a bin, the larger its dot."""
     import numpy as np
     import pandas as pd
 
@@ -131,8 +132,7 @@ def _calibration(run: Run, wanted: Plot) -> Figure:
         both = both.astype("Float64").dropna().astype(float)
         groups: Any = both.groupby(np.minimum((both["x"] * BINS).astype(int), BINS - 1))
         x, y = groups["x"].mean(), groups["y"].mean()
-        ax.plot(x, y, linewidth=1, label=label)
-        ax.scatter(x, y, s=4 + 3 * np.sqrt(groups.size()))
+        ax.scatter(x, y, s=8 + 6 * np.sqrt(groups.size()), alpha=0.75, label=label)
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     _finish(ax, wanted)
     return made

@@ -192,7 +192,11 @@ def _models(e: Evidence) -> Iterator[Finding]:
         f"median |Δ| {middle:.2g}, largest {worst:.2g} nats over {len(gaps):,} tokens; "
         f"the best token is the same for {share:.0%}"
     )
-    if middle <= SAME and shared > RELATED:
+    alike = sum(g.same for g in e.greedy) >= len(e.greedy) / 2
+    if len(gaps) < FEW and alike:
+        sentence = f"scores differ, on too few tokens to tell why ({seen})"
+        yield Finding(cause="scores", sentence=sentence)
+    elif middle <= SAME and shared > RELATED:
         sentence = f"arithmetic of another order or kernel ({seen})"
         yield Finding(cause="kernel", sentence=sentence)
     elif shared < RELATED or share < AGREEING:

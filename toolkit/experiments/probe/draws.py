@@ -99,8 +99,8 @@ def bias(s: Subject) -> Check:
     word = greedy[0].data.decode(errors="replace") if greedy else " the"
     ids = s.tokenize(word)
     token = greedy[0].id if greedy and greedy[0].id is not None else ids[-1] if ids else None
-    if token is None:
-        seen = "nobody tells the id of a token"
+    if token is None or not word:
+        seen = "nobody tells the id of a token that has text"
         return Check(check=name, expected=expected, observed=seen, verdict=UNKNOWN)
     try:
         forced = s.read(temperature=1, max_tokens=4, logit_bias={str(token): 100}, seed=SEED)

@@ -10,6 +10,7 @@ from toolkit.experiments.probe.subject import DRAWS, FLAT, PROMPT, Subject
 SAME = 0.05
 """Log-probabilities that differ by less are one: 16-bit arithmetic is not more exact."""
 COOL = 0.5
+UNSEEN = "not seen"
 RISK = 1e-6
 """Largest probability that chance alone hides a token that could be drawn."""
 
@@ -24,11 +25,13 @@ def under_temperature(s: Subject) -> Check:
         return Check(check=name, expected=expected, observed=seen, verdict=UNKNOWN)
     value, words = _scale(raw, cool, shared)
     at_zero = _at_zero(raw, s.distribution(temperature=0, top_p=1))
-    observed = f"{words}; at temperature 0 {at_zero}"
-    right = (value, at_zero) == ("raw", "unscaled")
-    verdict = AS_EXPECTED if right else DIFFERS
+    right = value == "raw" and at_zero in ("unscaled", UNSEEN)
     return Check(
-        check=name, expected=expected, observed=observed, verdict=verdict, value=[value, at_zero]
+        check=name,
+        expected=expected,
+        observed=f"{words}; at temperature 0 {at_zero}",
+        verdict=AS_EXPECTED if right else DIFFERS,
+        value=None if right and at_zero == UNSEEN else [value, at_zero],
     )
 
 
@@ -51,9 +54,11 @@ def _scale(
 
 def _at_zero(raw: dict[bytes, float], zero: dict[bytes, float]) -> str:
     shared = raw.keys() & zero.keys()
-    if shared and all(abs(raw[key] - zero[key]) < SAME for key in shared):
+    if not shared:
+        return UNSEEN
+    if all(abs(raw[key] - zero[key]) < SAME for key in shared):
         return "unscaled"
-    return "certain: the best has 0" if zero and max(zero.values()) > -1e-3 else "something else"
+    return "certain: the best has 0" if max(zero.values()) > -1e-3 else "something else"
 
 
 def under_top_p(s: Subject) -> Check:
@@ -66,7 +71,10 @@ def under_top_p(s: Subject) -> Check:
         return Check(check=name, expected=expected, observed=seen, verdict=UNKNOWN)
     # Small enough that only the best token is left.
     cut = s.distribution(temperature=1, top_p=math.exp(raw[best]) / 2)
-    same = best in cut and abs(raw[best] - cut[best]) < SAME
+    if best not in cut:  # the end of the text, which many answers do not show
+        seen = "the likeliest token is not shown"
+        return Check(check=name, expected=expected, observed=seen, verdict=UNKNOWN)
+    same = abs(raw[best] - cut[best]) < SAME
     observed = expected if same else "after truncation, of the tokens that are left"
     verdict = AS_EXPECTED if same else DIFFERS
     return Check(
