@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +99,7 @@ def page(browser: Any) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def opened(server: Lab, page: Any) -> Callable[[str, Any], Notebook]:
     """Open a notebook, given its name and content."""
+
     def open_(name: str, content: Any) -> Notebook:
         (server.folder / name).write_text(json.dumps(content), encoding="utf-8")
         made = Notebook(page)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 MINUTE = 60_000
 """Milliseconds, Playwright's unit."""
-PATIENCE = 10 * MINUTE
+PATIENCE = 5 * MINUTE
 """That anything may take on a busy machine."""
 
 READ = "() => window.jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON()"
@@ -106,5 +106,6 @@ class Notebook:
             f"JupyterLab {name}",
         )
         self.page.wait_for_selector(
-            f'body[data-jp-theme-light="{"true" if name == "Light" else "false"}"]'
+            f'body[data-jp-theme-light="{"true" if name == "Light" else "false"}"]',
+            state="attached",
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
-NAMED = "xpath=.//*[contains(@class,'widget-html-content')][starts-with(normalize-space(.),'{}')]"
+HTML = "xpath=.//*[contains(@class,'widget-html-content')]"
+BEGINS = "[starts-with(concat(normalize-space(.),' '),'{} ')]"
 LINE = "xpath=ancestor::*[contains(@class,'widget-hbox')][1]"
 
 
@@ -21,7 +23,7 @@ class Widget:
 
     def control(self, name: str) -> Locator:
         """The line of a parameter: name, slider, number, reset."""
-        return self.cell.locator(NAMED.format(name + " ")).locator(LINE)
+        return self.cell.locator(HTML + BEGINS.format(name)).locator(LINE)
 
     def press(self, name: str, key: str, *, times: int = 1) -> None:
         """Press a key on a parameter's slider."""
@@ -39,13 +41,14 @@ class Widget:
         return self.cell.locator(name)
 
     def button(self, name: str) -> Locator:
-        """A button by its word."""
-        return self.cell.get_by_role("button", name=name, exact=True)
+        """A button by its word, whatever its icon."""
+        word = re.compile(rf"^\s*{re.escape(name)}\s*$")
+        return self.cell.locator("button.jupyter-button").filter(has_text=word)
 
     @property
     def picture(self) -> Locator:
         """The page of numbers, curve and bars."""
-        return self.cell.locator(NAMED.format("step "))
+        return self.cell.locator(HTML + BEGINS.format("step"))
 
     @property
     def text(self) -> Locator:

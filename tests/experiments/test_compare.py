@@ -100,6 +100,7 @@ def test_another_model_is_named(toy: LM, tmp_path: Path):
     assert "sampling" in found.causes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cause", WRONG)
 def test_each_fault_is_named_over_http(toy: LM, cause: str):
     with wrong_servers.served(WRONG[cause](toy)) as wrong:

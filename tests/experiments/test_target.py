@@ -18,6 +18,7 @@ from toolkit.experiments import faults
 from toolkit.experiments.target import Local, Streaming, Target
 from toolkit.experiments.target.named import as_target
 from toolkit.experiments.target.sums import tokenizer_sum, weights_sum
+from toolkit.sampling.version import SAMPLER
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +93,11 @@ def test_what_may_be_a_target(toy: LM):
     remote.close()
     with pytest.raises(InvalidRequest, match="must be a loaded model"):
         as_target("a folder")
+
+
+def test_draws_are_those_of_this_version_of_the_sampler(toy: LM):
+    """If this fails, the same request draws other tokens than before: raise `SAMPLER`."""
+    asked = {"prompt": "a", "temperature": 0.9, "top_p": 0.9, "seed": 2**40 + 5, "max_tokens": 12}
+    answer = Local(toy).complete({**asked, "frequency_penalty": 0.5, "n": 2})
+    assert SAMPLER == "1"
+    assert [choice["text"] for choice in answer.body["choices"]] == [" codhok.m mj", "kcpagln.pde "]

@@ -13,6 +13,10 @@ from jaxtyping import Array, Float, Int
 from toolkit.models.config import ModelConfig
 
 
+ONES = 8
+"""Columns of ones in a sum's product; fewer than eight go to another CPU kernel."""
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LayerCache:
@@ -107,7 +111,7 @@ def attend(
         visible &= slot > last[:, :, None] - window
     scores = jnp.where(visible[:, None, :, :], scores, -jnp.inf)
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
-    total = jnp.sum(weights, axis=-1, keepdims=True)
+    total = along_slots(weights)
     mixed = jax.lax.dot_general(
         weights.astype(layer.values.dtype).reshape(both, -1, slots),
         layer.values,
@@ -121,6 +125,18 @@ def attend(
 def capped(x: Float[Array, "..."], cap: float) -> Float[Array, "..."]:
     """A soft limit: x near zero stays, and nothing passes `cap` in size."""
     return jnp.tanh(x / cap) * cap
+
+
+def along_slots(weights: Float[Array, "B N T S"]) -> Float[Array, "B N T 1"]:
+    """The sum over the slots. As a product with ones: on CPU a reduction adds in another order for
+    fewer than some thousand numbers, the product adds alike for every number of rows and slots."""
+    sums = jax.lax.dot_general(
+        weights.reshape(-1, weights.shape[-1]),
+        jnp.ones((ONES, weights.shape[-1]), weights.dtype),
+        (((1,), (1,)), ((), ())),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    return sums[:, :1].reshape(*weights.shape[:-1], 1)
 
 
 def exact(dtype: jnp.dtype) -> jax.lax.Precision | None:

@@ -12,11 +12,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from toolkit.models.cache import exact
+from toolkit.models.cache import ONES, exact
 from toolkit.models.config import Norm
-
-ONES = 8
-"""Columns of ones in a norm's product; fewer than eight go to another CPU kernel."""
 
 PARTS = 4
 """Parts of a kernel that meet a single row: on CPU XLA gives a small product to one core only, but

@@ -6,6 +6,7 @@ names begin with `served_`.
 
 from __future__ import annotations
 
+import atexit
 import collections
 import concurrent.futures
 import contextlib
@@ -39,6 +40,7 @@ class Engine:
         self.process = subprocess.Popen(
             self.command(), env=environment, stdout=self.log, stderr=self.log
         )
+        atexit.register(self.close)
         self._await_answer()
 
     @property
@@ -125,9 +127,6 @@ class Engine:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-
-    def __del__(self) -> None:
-        self.close()
 
 
 def _free_port() -> int:

@@ -49,7 +49,7 @@ def _of_text(tokens: list[Token], text: str) -> list[Token]:
     whole, kept = len(text.encode()), []
     size = 0
     for token in tokens:
-        if token.prompt is False or size >= whole:
+        if size >= whole:
             break
         size += len(token.data)
         kept.append(token)

@@ -17,12 +17,13 @@ SAME = 1e-3
 TIE = 5e-3
 """A greedy split with a smaller gap may be rounding even where scores agree to `SAME`."""
 ROUNDED = 0.03
-"""Median difference up to which another dtype explains it: bfloat16 has 8 bits."""
-RELATED = 0.9
+"""Median difference up to which another dtype explains it: 0.02 for a small model in bfloat16."""
+RELATED = 0.75
 """Share of the variance of A's log-probabilities that B's explain, below which the models are
 different ones."""
-AGREEING = 0.6
-"""Share of places with the same likeliest token, below which they are different ones too."""
+AGREEING = 0.5
+"""Share of places with the same likeliest token, below which they are different ones too. A model of
+135 million parameters in 4 bits has 0.57, and explains 0.83."""
 FEW = 20
 """Scored tokens below which greedy splits are counted with them."""
 LEAST = -15.0
