@@ -98,9 +98,7 @@ class LM:
         """
         return score(self, texts, top=top, add_special_tokens=add_special_tokens)
 
-    def logits(
-        self, prompt: str | Sequence[int], *, add_special_tokens: bool = True
-    ) -> np.ndarray:
+    def logits(self, prompt: str | Sequence[int], *, add_special_tokens: bool = True) -> np.ndarray:
         """The model's own logits of the token after one prompt: `[V]` float32, index = token id.
 
         They are what every sampling parameter works on, before any of them. A prompt that was

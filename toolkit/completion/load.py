@@ -56,7 +56,7 @@ def load(
     of prompt and completion together; None is what the model was made for, at most 8192.
     `max_batch`: sequences that run together. `max_waiting`: sequences that may wait for that; a
     request that brings more raises QueueFull. `strict`: a request gives the same bits whatever runs
-    beside it. `prefix_bytes`: memory for prompts that may come again.
+    beside it, and at most 32 run together. `prefix_bytes`: memory for prompts that may come again.
 
     Raises InvalidRequest for arguments out of range, FetchError, CheckpointError and
     UnsupportedModel for a model that cannot be had, each with what to do about it.
@@ -74,7 +74,11 @@ def load(
     room = min(config.context, 8192 if context is None else context)
     engine = Engine(
         decoder,
-        limits=scheduler.Limits(max_rows=max_batch, min_rows=2 if strict else 1, context=room),
+        limits=scheduler.Limits(
+            max_rows=min(max_batch, scheduler.STRICT_ROWS) if strict else max_batch,
+            min_rows=2 if strict else 1,
+            context=room,
+        ),
         prefix_bytes=prefix_bytes,
         max_waiting=max_waiting,
     )

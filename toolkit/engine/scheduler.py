@@ -11,6 +11,8 @@ from toolkit.engine.job import Job, Ticket
 
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Buckets of rows: a batch is padded to one of them, so that few programs serve every batch."""
+STRICT_ROWS = 32
+"""Most rows in strict mode: on CPU a step of 64 rows rounds differently from one of 2 to 32."""
 CHUNKS = (16, 32, 64, 128, 256, 512)
 """Buckets of prompt tokens in one prefill call; a longer prompt takes several calls."""
 SLOTS = 256

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Int
 
 from toolkit.models.config import ModelConfig
 
-
 ONES = 8
 """Columns of ones in a sum's product; fewer than eight go to another CPU kernel."""
 

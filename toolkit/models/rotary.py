@@ -15,7 +15,9 @@ from toolkit.models.config import Rope
 def angles(rope: Rope, positions: Int[Array, "B T"], head_width: int) -> Float[Array, "B 1 T W"]:
     """The angle of each feature that turns: `[B, T]` -> `[B, 1, T, W]`, in radians."""
     width = head_width if rope.width is None else rope.width
-    frequencies = rope.theta ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
+    # On the host: a power inside the program is rounded in another way for another batch size.
+    powers = np.float32(rope.theta) ** (np.arange(0, width, 2, dtype=np.float32) / width)
+    frequencies = 1 / powers.astype(np.float32)
     if rope.ratios:
         frequencies = frequencies * np.asarray(rope.ratios, np.float32)
     half = positions[:, None, :, None].astype(jnp.float32) * frequencies[None, None, None, :]

@@ -26,7 +26,7 @@ AIMS = {SERVED_LLAMA: (4.0, 6.0), SERVED_HF: (2.0, 4.0)}
 """Our tokens a second over theirs: at least, and aimed at."""
 PROMPT = 48
 """Tokens of a prompt before it is decoded to text."""
-WARM = 3
+WARM = 2
 """Unmeasured turns of each server."""
 FEW = 0.9
 """Share of the tokens asked for that must be made: an answer may end early."""
@@ -35,7 +35,7 @@ FEW = 0.9
 def run(settings: Settings, subject: Subject, python: Python) -> Result:
     """Measure."""
     clients = settings.pick(check=2, default=16, full=16)
-    count = settings.pick(check=4, default=64, full=64)
+    count = settings.pick(check=4, default=32, full=64)
     texts = _texts(subject)
     turns = WARM + settings.turns(3)
     crowds = [list(itertools.islice(texts, clients)) for _ in range(turns)]
@@ -49,7 +49,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
                 case,
                 name,
                 "together",
-                warm=[{"repeat": WARM, "count": 4}],
+                warm=[{"repeat": WARM, "count": 2}],
                 check=_enough(clients * count),
                 prompts=crowds,
                 count=count,

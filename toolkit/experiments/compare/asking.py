@@ -14,7 +14,7 @@ import numpy as np
 
 from toolkit.errors import InvalidRequest, TargetError
 from toolkit.experiments.compare.evidence import Greedy, Sampled, Timing, Tokenised
-from toolkit.experiments.compare.scoring import TOP
+from toolkit.experiments.forcing import TOP
 from toolkit.experiments.reading import Choice, Token, choices, usage
 from toolkit.experiments.statistics import count_test, kernel_test
 from toolkit.experiments.target import Answer, Streaming, Target

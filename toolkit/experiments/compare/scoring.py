@@ -4,56 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-from toolkit.errors import InvalidRequest, RunError, TargetError
 from toolkit.experiments.compare.evidence import Scored
-from toolkit.experiments.reading import LOWEST, Token, choices
-from toolkit.experiments.target import Target
+from toolkit.experiments.reading import LOWEST, Token
 
-TOP = 5
-"""Alternatives that are asked for."""
+CLOSE = 0.1
+"""Nats by which 16-bit arithmetic may let a target's scores of its own text differ from generation
+to echo."""
 
 
-def scores(target: Target, prompt: str | Sequence[int]) -> list[Token] | None:
-    """The tokens of a prompt with their log-probabilities; None where the target gives none.
+def contradiction(
+    forced: Sequence[Token] | None, text: Sequence[Token], made: Sequence[Token]
+) -> float:
+    """Largest difference between what a target thinks of a completion that it is given and of the
+    same tokens when it generates them; 0 where nothing can be compared.
 
-    Servers that refuse `max_tokens` 0, or generate a token nevertheless, are asked for one; it is
-    left out.
+    `forced`: its scores of a prompt and the completion `text`; `made`: its own greedy completion,
+    which is compared for as long as it is the same.
     """
-    strict = getattr(target, "dialect", "") == "strict"
-    shown = prompt if isinstance(prompt, str) else list(prompt)
-    fields: dict[str, Any] = {"prompt": shown, "echo": True, "temperature": 0}
-    fields["logprobs"] = True if strict else TOP
-    for most in (0, 1):
-        try:
-            answer = target.complete({**fields, "max_tokens": most})
-            found = list(choices(answer)[0].tokens)
-        except (InvalidRequest, RunError):
-            continue
-        except TargetError as error:
-            if error.code is None:
-                raise
-            continue
-        if isinstance(prompt, str):
-            kept = _of_text(found, prompt)
-        else:
-            kept = found[: len(prompt) - (1 if strict else 0)]
-        if any(token.logprob is not None for token in kept):
-            return kept
-    return None
-
-
-def _of_text(tokens: list[Token], text: str) -> list[Token]:
-    """The tokens that spell a text: those after it were generated."""
-    whole, kept = len(text.encode()), []
-    size = 0
-    for token in tokens:
-        if size >= whole:
+    if not forced or len(forced) <= len(text):
+        return 0.0
+    worst = 0.0
+    for told, given, own in zip(forced[len(forced) - len(text) :], text, made, strict=False):
+        if not told.data == given.data == own.data:
             break
-        size += len(token.data)
-        kept.append(token)
-    return kept
+        if told.logprob is not None and own.logprob is not None:
+            worst = max(worst, abs(told.logprob - own.logprob))
+    return worst
 
 
 def aligned(index: int, a: Sequence[Token], b: Sequence[Token]) -> Iterator[Scored]:

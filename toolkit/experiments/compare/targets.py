@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from toolkit.errors import InvalidRequest, RunError, TargetError
+from toolkit.experiments import forcing
 from toolkit.experiments.compare import asking, scoring
 from toolkit.experiments.compare.asking import Asker
 from toolkit.experiments.compare.evidence import Evidence, Sampled, Scored, Tokenised
 from toolkit.experiments.compare.prompts import PROMPTS
-from toolkit.experiments.probe import Probe, probe
+from toolkit.experiments.probe import probe
+from toolkit.experiments.reading import Token
 from toolkit.experiments.statistics import PairedDifference, paired_difference
 from toolkit.experiments.target import Answer, Local, Target
 
@@ -59,12 +61,15 @@ def evidence(one: Target, other: Target, plan: Plan, names: tuple[str, str]) -> 
         dataclasses.replace(t, used_a=asking.used(x), used_b=asking.used(y))
         for t, x, y in zip(tokenised, *answers, strict=True)
     ]
+    probes = (probe(one), probe(other)) if plan.probe else None
     foreign = any(t.same is False and t.added is None for t in tokenised)
-    scored = [] if foreign else _scored(a, b, tokenised, answers[0], notes)
-    as_text, lead = ((), None) if foreign else _as_text(a, b, tokenised, scored)
+    scored, as_text, lead = [], [], None
     if foreign:
         notes.append("the tokens differ, so that they were not scored one by one")
-    elif not scored:
+    else:
+        scored = _scored(a, b, tokenised, (answers[0], answers[1]), notes)
+        as_text, lead = _as_text(a, b, tokenised, scored) if scored else ([], None)
+    if not scored and not foreign:
         scored = list(_of_generation(*answers))
         notes.append("no scores of given text: log-probabilities are of generated tokens")
     sampled = [_sampled(name, a, b, plan, fields, rng) for name, fields in _settings(plan)]
@@ -80,7 +85,7 @@ def evidence(one: Target, other: Target, plan: Plan, names: tuple[str, str]) -> 
         sampled=tuple(sampled),
         metrics=_metrics(plan, sampled[0], rng),
         timing=_timing(a, b, plan, notes),
-        probes=_probes(one, other) if plan.probe else None,
+        probes=probes,
         notes=tuple(notes),
         alpha=plan.alpha,
         settings_differ=_differing(given),
@@ -100,29 +105,47 @@ def _differing(given: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[str,
 
 
 def _scored(
-    a: Asker, b: Asker, tokenised: Sequence[Tokenised], answers: Sequence[Answer], notes: list[str]
+    a: Asker,
+    b: Asker,
+    tokenised: Sequence[Tokenised],
+    answers: tuple[Sequence[Answer], Sequence[Answer]],
+    notes: list[str],
 ) -> list[Scored]:
     """Each prompt with A's greedy completion, scored by both as ids; as text where one refuses
-    ids."""
-    pairs = list(zip(tokenised, answers, strict=True))
-    found = _both(a, b, [_ids(prompt, answer) for prompt, answer in pairs])
-    if not found:
-        texts = [prompt.prompt + asking.text_of(answer) for prompt, answer in pairs]
-        found = _both(a, b, texts)
-        if found:
+    ids. Nothing where one scores its own text otherwise than it has generated it."""
+    pairs = list(zip(tokenised, answers[0], strict=True))
+    forced = _both(a, b, [_ids(prompt, answer) for prompt, answer in pairs])
+    if not _aligned(forced):
+        forced = _both(a, b, [prompt.prompt + asking.text_of(answer) for prompt, answer in pairs])
+        if _aligned(forced):
             notes.append("ids are not scored by both: texts were")
-    return found
+    made = [[asking.tokens_of(answer) for answer in side] for side in answers]
+    for side, name in enumerate((a.target.name, b.target.name)):
+        triples = zip(forced, made[0], made[side], strict=True)
+        worst = max((scoring.contradiction(f[side], x, y) for f, x, y in triples), default=0.0)
+        if worst > scoring.CLOSE:
+            notes.append(f"echo of {name} contradicts what it generates by {worst:.2g} nats")
+            return []
+    return _aligned(forced)
 
 
-def _both(a: Asker, b: Asker, prompts: Sequence[Any]) -> list[Scored]:
-    """Prompts scored by both; None is left out, and so is what only one scores."""
-    sides = [
-        asking.together(lambda p, side=side: p and scoring.scores(side.target, p), prompts)
+Forced = list[tuple[list[Token] | None, list[Token] | None]]
+
+
+def _both(a: Asker, b: Asker, prompts: Sequence[Any]) -> Forced:
+    """Prompts scored by both; None is not asked."""
+    first, second = (
+        asking.together(lambda p, side=side: p and forcing.scores(side.target, p), prompts)
         for side in (a, b)
-    ]
+    )
+    return list(zip(first, second, strict=True))
+
+
+def _aligned(forced: Forced) -> list[Scored]:
+    """What both scored, token by token."""
     return [
         scored
-        for index, (first, second) in enumerate(zip(*sides, strict=True))
+        for index, (first, second) in enumerate(forced)
         if first and second
         for scored in scoring.aligned(index, first, second)
     ]
@@ -142,7 +165,7 @@ def _as_text(
 ) -> tuple[list[Scored], int | None]:
     """Prompts sent as text, scored by both; and, where only that differs, the token in front that
     explains it."""
-    found = _both(a, b, [prompt.prompt for prompt in tokenised])
+    found = _aligned(_both(a, b, [prompt.prompt for prompt in tokenised]))
     odd = any(abs(s.difference) > 0.01 for s in found)
     if not odd or any(abs(s.difference) > 0.01 for s in scored):
         return found, None
@@ -164,8 +187,8 @@ def _explains(lead: int, a: Asker, b: Asker, tokenised: Sequence[Tokenised]) -> 
     for index, prompt in enumerate(tokenised[:3]):
         if prompt.ids_a is None:
             return False
-        first = scoring.scores(a.target, [lead, *prompt.ids_a])
-        second = scoring.scores(b.target, prompt.prompt)
+        first = forcing.scores(a.target, [lead, *prompt.ids_a])
+        second = forcing.scores(b.target, prompt.prompt)
         if first and second:
             gaps += [abs(s.difference) for s in scoring.aligned(index, first[1:], second)]
     return bool(gaps) and max(gaps) < 0.01
@@ -234,7 +257,3 @@ def _timing(a: Asker, b: Asker, plan: Plan, notes: list[str]) -> Any:
     except (InvalidRequest, TargetError, RunError) as error:
         notes.append(f"speed was not measured: {error}"[:160])
         return None
-
-
-def _probes(one: Target, other: Target) -> tuple[Probe, Probe]:
-    return probe(one), probe(other)

@@ -22,8 +22,8 @@ RELATED = 0.75
 """Share of the variance of A's log-probabilities that B's explain, below which the models are
 different ones."""
 AGREEING = 0.5
-"""Share of places with the same likeliest token, below which they are different ones too. A model of
-135 million parameters in 4 bits has 0.57, and explains 0.83."""
+"""Share of places with the same likeliest token, below which they are different ones too. A model
+of 135 million parameters in 4 bits has 0.57, and explains 0.83."""
 FEW = 20
 """Scored tokens below which greedy splits are counted with them."""
 LEAST = -15.0

@@ -106,7 +106,10 @@ def nucleus(s: Subject) -> Check:
         seen = f"one token in {len(drawn)} draws, which may be chance ({sizes})"
         return Check(check=name, expected=expected, observed=seen, verdict=UNKNOWN)
     else:
-        what, value = "not the one that crosses it: one too few", "narrow"
+        what, value = (
+            "not the one that crosses it: one too few, or another truncation comes first",
+            "narrow",
+        )
     observed = f"{sizes}: {len(set(drawn))} tokens drawn, {what}"
     verdict = AS_EXPECTED if value == "exact" else DIFFERS
     return Check(check=name, expected=expected, observed=observed, verdict=verdict, value=value)

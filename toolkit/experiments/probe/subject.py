@@ -4,6 +4,7 @@ read."""
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from toolkit.errors import InvalidRequest, TargetError
@@ -27,12 +28,17 @@ class Subject:
         self.target = target
         self.prompt = prompt or PROMPT
         self.requests = 0
-        self.strict = getattr(target, "dialect", "") == "strict"
+        self.dialect = getattr(target, "dialect", "")
+        self.strict = self.dialect == "strict"
 
     def ask(self, prompt: Any = None, **fields: Any) -> Answer:
         """One request; raises what the target raises."""
+        return self.complete({"prompt": self.prompt if prompt is None else prompt, **fields})
+
+    def complete(self, fields: Mapping[str, Any]) -> Answer:
+        """One request, its prompt among the fields."""
         self.requests += 1
-        return self.target.complete({"prompt": self.prompt if prompt is None else prompt, **fields})
+        return self.target.complete(fields)
 
     def read(self, prompt: Any = None, **fields: Any) -> list[Choice]:
         """The choices of one request."""

@@ -6,6 +6,7 @@ from itertools import accumulate
 
 from toolkit.analysis.frames.sequence import spans
 from toolkit.errors import InvalidRequest, TargetError
+from toolkit.experiments.forcing import scores
 from toolkit.experiments.probe.report import AS_EXPECTED, DIFFERS, REFUSED, UNKNOWN, Check
 from toolkit.experiments.probe.subject import LENGTH, OTHER, Subject
 from toolkit.experiments.reading import Choice, arrays, choices, usage
@@ -63,9 +64,9 @@ def echo(s: Subject) -> Check:
     expected = "prompt in front" + (
         "" if s.strict else "; every token has an entry, the first null"
     )
-    answer = s.ask(ACCENTS, echo=True, temperature=0, max_tokens=1, logprobs=s.logprobs(1))
+    answer = s.ask(echo=True, temperature=0, max_tokens=1, logprobs=s.logprobs(1))
     choice = choices(answer)[0]
-    if not choice.text.startswith(ACCENTS):
+    if not choice.text.startswith(s.prompt):
         seen = "ignored: the prompt is not in the text"
         return Check(check=name, expected=expected, observed=seen, verdict=DIFFERS, value="ignored")
     if not choice.tokens:
@@ -74,7 +75,7 @@ def echo(s: Subject) -> Check:
             check=name, expected=expected, observed=seen, verdict=DIFFERS, value="no numbers"
         )
     shown = b"".join(token.data for token in choice.tokens)
-    whole = shown.decode(errors="replace").startswith(ACCENTS)
+    whole = shown.decode(errors="replace").startswith(s.prompt)
     first = choice.tokens[0].logprob
     coverage = "every token" if whole else "not the first tokens"
     observed = f"prompt in front; entries for {coverage}, the first {_or_null(first)}"
@@ -98,19 +99,19 @@ def rescoring(s: Subject) -> Check:
     made = choices(s.greedy)[0]
     ids = [token.id for token in made.completion]
     known = s.ids is not None and ids and None not in ids
-    text = [*(s.ids or ()), *ids] if known else s.prompt + made.text
-    answer = s.ask(text, echo=True, temperature=0, max_tokens=0, logprobs=s.logprobs(1))
-    scored = choices(answer)[0]
+    texts = [[*(s.ids or ()), *ids]] if known else []
+    found = (scores(s, text) for text in (*texts, s.prompt + made.text))
+    scored = next((tokens for tokens in found if tokens), [])
     count = len(made.completion)
     pairs = [
         (a.logprob, b.logprob)
-        for a, b in zip(made.completion, scored.tokens[-count:] if count else [], strict=False)
+        for a, b in zip(made.completion, scored[-count:] if count else [], strict=False)
         if a.data == b.data and a.logprob is not None and b.logprob is not None
     ]
     if len(pairs) < max(1, count // 2):
         seen = f"{len(pairs)} of {count} tokens can be compared"
-        verdict = UNKNOWN if scored.tokens else DIFFERS
-        value = None if scored.tokens else "none"
+        verdict = UNKNOWN if scored else DIFFERS
+        value = None if scored else "none"
         return Check(check=name, expected=expected, observed=seen, verdict=verdict, value=value)
     worst = max(abs(a - b) for a, b in pairs)
     same = worst < CLOSE
@@ -135,6 +136,10 @@ def offsets(s: Subject) -> Check:
     told, choice = arrays(answer).get("text_offset"), choices(answer)[0]
     if not told or len(told) != len(choice.tokens):
         return Check(check=name, expected=expected, observed="none", verdict=DIFFERS, value="none")
+    spelled = b"".join(token.data for token in choice.tokens)
+    if not choice.text.encode().endswith(spelled):
+        seen = "its tokens do not spell the text: characters of several tokens are lost"
+        return Check(check=name, expected=expected, observed=seen, verdict=DIFFERS, value="lossy")
     unit = _unit(list(told), choice)
     start = arrays(s.greedy).get("text_offset") or [0]
     origin = "" if start[0] == 0 else "; without echo they start after the prompt"
