@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -49,12 +50,11 @@ def scores(target: Asks, prompt: str | Sequence[int]) -> list[Token] | None:
 
 
 def _of_text(tokens: list[Token], text: str) -> list[Token]:
-    """The tokens that spell a text: those after it were generated."""
-    whole, kept = len(text.encode()), []
-    size = 0
-    for token in tokens:
-        if size >= whole:
-            break
-        size += len(token.data)
-        kept.append(token)
-    return kept
+    """The tokens that spell a text, or its end where a server leaves out the first: those after
+    them were generated. Where characters are lost, as many tokens as have its length."""
+    whole = text.encode()
+    ends = list(itertools.accumulate((token.data for token in tokens), initial=b""))
+    for count in range(len(tokens), 0, -1):
+        if whole.endswith(ends[count]):
+            return tokens[:count]
+    return [token for token, before in zip(tokens, ends, strict=False) if len(before) < len(whole)]

@@ -20,7 +20,7 @@ import tempfile
 import time
 from typing import Any
 
-PATIENCE = 300
+PATIENCE = 900
 """Seconds until a server must answer, and for each answer."""
 
 

@@ -126,6 +126,9 @@ class Evidence:
     metrics: Mapping[str, PairedDifference] = dataclasses.field(default_factory=dict)
     timing: tuple[Timing, Timing] | None = None
     probes: tuple[Probe, Probe] | None = None
+    contradicting: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Targets whose scores of a given text are not those of the same text generated, and by how
+    much, in nats; their scores of given texts are not used."""
     notes: tuple[str, ...] = ()
     """What could not be done, and why."""
     alpha: float

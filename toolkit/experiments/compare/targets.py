@@ -63,15 +63,19 @@ def evidence(one: Target, other: Target, plan: Plan, names: tuple[str, str]) -> 
     ]
     probes = (probe(one), probe(other)) if plan.probe else None
     foreign = any(t.same is False and t.added is None for t in tokenised)
-    scored, as_text, lead = [], [], None
+    scored, as_text, lead, odd = [], [], None, {}
     if foreign:
         notes.append("the tokens differ, so that they were not scored one by one")
     else:
-        scored = _scored(a, b, tokenised, (answers[0], answers[1]), notes)
+        forced = _scored(a, b, tokenised, answers[0], notes)
+        odd = _contradicting(a, b, plan.prompts, forced, (answers[0], answers[1]))
+        scored = [] if odd else _aligned(forced)
         as_text, lead = _as_text(a, b, tokenised, scored) if scored else ([], None)
     if not scored and not foreign:
         scored = list(_of_generation(*answers))
-        notes.append("no scores of given text: log-probabilities are of generated tokens")
+        notes.append(
+            "no scores of given texts could be used: log-probabilities are of what was generated"
+        )
     sampled = [_sampled(name, a, b, plan, fields, rng) for name, fields in _settings(plan)]
     return Evidence(
         name_a=names[0],
@@ -86,6 +90,7 @@ def evidence(one: Target, other: Target, plan: Plan, names: tuple[str, str]) -> 
         metrics=_metrics(plan, sampled[0], rng),
         timing=_timing(a, b, plan, notes),
         probes=probes,
+        contradicting=odd,
         notes=tuple(notes),
         alpha=plan.alpha,
         settings_differ=_differing(given),
@@ -108,25 +113,48 @@ def _scored(
     a: Asker,
     b: Asker,
     tokenised: Sequence[Tokenised],
-    answers: tuple[Sequence[Answer], Sequence[Answer]],
+    answers: Sequence[Answer],
     notes: list[str],
-) -> list[Scored]:
+) -> Forced:
     """Each prompt with A's greedy completion, scored by both as ids; as text where one refuses
-    ids. Nothing where one scores its own text otherwise than it has generated it."""
-    pairs = list(zip(tokenised, answers[0], strict=True))
+    ids."""
+    pairs = list(zip(tokenised, answers, strict=True))
     forced = _both(a, b, [_ids(prompt, answer) for prompt, answer in pairs])
     if not _aligned(forced):
         forced = _both(a, b, [prompt.prompt + asking.text_of(answer) for prompt, answer in pairs])
         if _aligned(forced):
             notes.append("ids are not scored by both: texts were")
-    made = [[asking.tokens_of(answer) for answer in side] for side in answers]
-    for side, name in enumerate((a.target.name, b.target.name)):
-        triples = zip(forced, made[0], made[side], strict=True)
-        worst = max((scoring.contradiction(f[side], x, y) for f, x, y in triples), default=0.0)
-        if worst > scoring.CLOSE:
-            notes.append(f"echo of {name} contradicts what it generates by {worst:.2g} nats")
-            return []
-    return _aligned(forced)
+    return forced
+
+
+def _contradicting(
+    a: Asker,
+    b: Asker,
+    prompts: Sequence[str],
+    forced: Forced,
+    answers: tuple[Sequence[Answer], Sequence[Answer]],
+) -> dict[str, float]:
+    """The sides whose scores contradict what they generate, and by how much.
+
+    Ids and text may differ for another reason, a BOS that only text gets: what ids say is asked of
+    three texts again.
+    """
+    found = {}
+    given, made = ([asking.tokens_of(answer) for answer in side] for side in answers)
+    for side, asker, own in ((0, a, given), (1, b, made)):
+        if _worst([pair[side] for pair in forced], given, own) > scoring.CLOSE:
+            texts = [p + asking.text_of(x) for p, x in zip(prompts, answers[0], strict=True)][:3]
+            told = [forcing.scores(asker.target, text) for text in texts]
+            if (worst := _worst(told, given, own)) > scoring.CLOSE:
+                found[asker.target.name] = worst
+    return found
+
+
+def _worst(
+    told: Sequence[list[Token] | None], given: Sequence[list[Token]], own: Sequence[list[Token]]
+) -> float:
+    triples = zip(told, given, own, strict=False)
+    return max((scoring.contradiction(*triple) for triple in triples), default=0.0)
 
 
 Forced = list[tuple[list[Token] | None, list[Token] | None]]

@@ -14,8 +14,9 @@ from toolkit.experiments.statistics import holm
 
 SAME = 1e-3
 """Largest difference of log-probabilities, in nats, that float32 sums in another order explain."""
-TIE = 5e-3
-"""A greedy split with a smaller gap may be rounding even where scores agree to `SAME`."""
+TIE = 1e-4
+"""A greedy split with a smaller gap, or one within ten times the largest difference of scores, may
+be rounding."""
 ROUNDED = 0.03
 """Median difference up to which another dtype explains it: 0.02 for a small model in bfloat16."""
 RELATED = 0.75
@@ -53,6 +54,13 @@ BEHAVIOUR = {
 unknown fields, suffix) are a matter of the route."""
 
 
+EXPLAINING = frozenset(
+    {"bos", "dtype", "other model", "quantised weights", "scores", "settings", "template"}
+    | {"tokenizer"}
+)
+"""Causes after which greedy texts and samples differ as a matter of course."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
     """One difference and its likely cause."""
@@ -71,9 +79,10 @@ def findings(e: Evidence) -> list[Finding]:
     """Everything that differs, causes before what follows from them."""
     texts = list(_texts(e))
     models = list(_models(e)) if not any(f.cause == "tokenizer" for f in texts) else []
-    behaviour = list(_behaviour(e))
-    found = [*_settings(e), *texts, *models, *behaviour]
-    found += _greedy(e, found)
+    found = [*_settings(e), *texts, *models]
+    found += [*_greedy(e, found), *_echo(e)]
+    known = {f.cause for f in found}
+    found += [f for f in _behaviour(e) if f.cause not in known]
     return found + list(_samples(e, found))
 
 
@@ -187,7 +196,7 @@ def _models(e: Evidence) -> Iterator[Finding]:
     middle, worst, shared = float(np.median(gaps)), float(gaps.max()), explained(e.scored)
     best = [s.same_best for s in e.scored if s.same_best is not None]
     if len(gaps) < FEW:  # then a greedy split says as much as a token that was scored
-        best += [False for g in e.greedy if not g.same and not g.gap < TIE]
+        best += [False for g in e.greedy if not g.same and not g.gap < _tie(e)]
     share = sum(best) / len(best) if best else math.nan
     seen = (
         f"median |Δ| {middle:.2g}, largest {worst:.2g} nats over {len(gaps):,} tokens; "
@@ -252,10 +261,9 @@ def _differ(a: Check, b: Check) -> bool:
 
 def _greedy(e: Evidence, found: list[Finding]) -> list[Finding]:
     """Greedy texts that part although nothing above explains it."""
-    causes = {f.cause for f in found} - {"offsets", "seed", "scaled logprobs", "stream"}
-    if causes:
+    if EXPLAINING & {f.cause for f in found}:
         return []
-    splits = [g for g in e.greedy if not g.same and not g.gap < TIE]
+    splits = [g for g in e.greedy if not g.same and not g.gap < _tie(e)]
     if not splits:
         return []
     gaps = [g.gap for g in splits if not math.isnan(g.gap)]
@@ -265,6 +273,16 @@ def _greedy(e: Evidence, found: list[Finding]) -> list[Finding]:
         "not greedy there, or a penalty acts that nobody asked for"
     )
     return [Finding(cause="greedy", sentence=sentence)]
+
+
+def _tie(e: Evidence) -> float:
+    return max(TIE, 10 * _worst(e.scored))
+
+
+def _echo(e: Evidence) -> Iterator[Finding]:
+    for name, gap in e.contradicting.items():
+        sentence = f"echo scores of {name} are not those of its own generation: off by {gap:.2g}"
+        yield Finding(cause="echo scores", sentence=f"{sentence} nats")
 
 
 def corrected(e: Evidence) -> list[tuple[Sampled, str, float]]:
@@ -292,8 +310,7 @@ def _samples(e: Evidence, found: list[Finding]) -> Iterator[Finding]:
     seen = f"corrected p {min(alarms.values()):.1g}, squared discrepancy {size:.2g}"
     causes = {f.cause for f in found}
     where = ", ".join(alarms)
-    if causes & {"other model", "quantised weights", "dtype", "bos", "template", "tokenizer",
-                 "settings", "top_p", "truncated logprobs", "greedy"}:  # fmt: skip
+    if causes & {*EXPLAINING, "top_p", "truncated logprobs", "greedy"}:
         sentence = f"samples differ as well ({where}; {seen})"
         yield Finding(cause="sampling", sentence=sentence, p=min(alarms.values()))
     elif set(alarms) == {"defaults"}:
