@@ -17,7 +17,7 @@ test: .venv/ready
 test-slow: .venv/ready
 	$(BIN)/pytest -m "slow and not parity and not browser"
 test-parity: .venv/ready
-	$(PIP) torch==2.13.0 "lm-eval[api]" && $(BIN)/pytest -m parity
+	$(PIP) torch==2.13.0 && $(BIN)/python -m pip install --quiet "lm-eval[api]==0.4.13" && $(BIN)/pytest -m parity
 test-browser: .venv/ready
 	test -x /usr/bin/chromium || apt-get install -y chromium fonts-dejavu-core
 	$(PIP) -e ".[browser]" && $(BIN)/pytest -m browser
