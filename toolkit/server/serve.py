@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http
 import logging
 import signal
@@ -103,7 +104,8 @@ class Server:
             self._thread.join(TICK)
         self._in_loop(self._disconnect)
         self._waitress.task_dispatcher.shutdown()
-        self._in_loop(self._waitress.trigger.close)  # nobody is left to pull it
+        with contextlib.suppress(OSError):  # the loop may have ended by itself and closed it
+            self._in_loop(self._waitress.trigger.close)  # nobody is left to pull it
         self._thread.join(GRACE)
 
     def _in_loop(self, act: Callable[[], object]) -> None:
