@@ -5,6 +5,9 @@ which others are asked for; a cell is named by its request and its model, so who
 the same.
 """
 
+# pyright: reportMissingImports=false
+# Ray is an extra.
+
 from __future__ import annotations
 
 import contextlib
