@@ -59,7 +59,7 @@ def body(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _choice(fields: Mapping[str, Any], index: int) -> dict[str, Any]:
-    said = f"{fields['prompt']} {fields.get('seed')} {fields.get('temperature')} {index}"
+    said = f"{fields.get('prompt')} {fields.get('seed')} {fields.get('temperature')} {index}"
     digit = hashlib.blake2b(said.encode()).digest()[0]
     logprob = -digit / 100
     return {

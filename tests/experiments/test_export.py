@@ -89,8 +89,10 @@ def test_mlflow_is_optional(run, monkeypatch):
         export(run, to="mlflow")
 
 
-def test_mlflow_gets_parameters_means_and_files(run, tmp_path):
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own, of its database
+def test_mlflow_gets_parameters_means_and_files(run, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)  # where MLflow keeps files that a database names
     made = export(run, to="mlflow", out=f"sqlite:///{tmp_path}/mlflow.db")
     found = mlflow.get_run(made)
     assert found.data.params["max_tokens"] == "6"

@@ -94,7 +94,9 @@ def run(tmp_path, serve) -> Callable[..., Run]:
     def go(server: Server, name: str = "run", **target) -> Run:
         url = f"http://127.0.0.1:{server.server_address[1]}/v1"
         declared = {
-            "targets": [{"base_url": url, "model": "fake", "name": "server"} | target],
+            "targets": [
+                {"base_url": url, "model": "fake", "name": "server", "probe": False} | target
+            ],
             "prompts": ["a", "b"],
             "grid": {"temperature": [0, 0.5]},
             "seeds": 3,
@@ -244,3 +246,26 @@ def test_a_key_comes_from_the_environment(run, serve, monkeypatch, tmp_path):
     assert set(heard) == {"Bearer hunter2"}
     for path in (tmp_path / "run").glob("*.json*"):
         assert "hunter2" not in path.read_text()
+
+
+def test_what_a_server_means_is_asked_once_and_stands_in_the_manifest(run, serve):
+    server = serve()
+    first = run(server, probe=True)
+    asked = len(server.asked)
+    found = first.manifest["probes"]["server"]
+    assert asked > 12 + 20 and first.done
+    assert len(found["checks"]) == 23
+    verdicts = {check["check"]: check["verdict"] for check in found["checks"]}
+    assert verdicts["top_p"] == "unknown" and verdicts["penalties"] != "as expected"
+    again = run(server, probe=True, concurrency=2)
+    assert len(server.asked) == asked and again.manifest["probes"]["server"] == found
+
+
+def test_a_server_that_fails_when_it_is_examined_is_asked_all_the_same(run, serve):
+    def late(handler, number):
+        return number == 1 and handler.say(500, {"error": {"message": "warming up"}})
+
+    server = serve(late)
+    done = run(server, probe=True)
+    assert done.done and len(server.asked) == 13
+    assert done.manifest["probes"] == {}

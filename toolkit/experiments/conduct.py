@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import RunError
+from toolkit.errors import RunError, TargetError
 from toolkit.experiments import manifest as manifests
 from toolkit.experiments import store, tables
 from toolkit.experiments.ask import asker
@@ -24,6 +24,7 @@ from toolkit.experiments.declaration import (
     target_name,
 )
 from toolkit.experiments.pool import Pool
+from toolkit.experiments.probe import probe
 from toolkit.experiments.progress import Progress
 from toolkit.experiments.prompts import PromptRow, read_prompts, to_jsonl
 from toolkit.experiments.run import Run, open_run
@@ -108,6 +109,8 @@ class Session:
             return False
         with (self.options.opener or open_target)(part) as target:
             cells = self._planned(number, part, target)
+            if isinstance(part, ServerPart) and part.probe:
+                self._examine(target)
             cells = [cell for cell in cells if in_shard(cell.id, self.options.shard)]
             work = Work(self.folder, cells, self.resolved.rows, target, part)
             return work.run(self.options, self.tally)
@@ -125,6 +128,15 @@ class Session:
             self.manifest["devices"] = found
         manifests.save(self.folder, self.manifest)
         return cells
+
+    def _examine(self, target: Target) -> None:
+        """Note what a server means by its fields, unless an earlier session did. One that answers
+        nothing now may do so when the cells ask."""
+        if target.name in self.manifest["probes"]:
+            return
+        with contextlib.suppress(TargetError):
+            self.manifest["probes"][target.name] = probe(target).to_json()
+            manifests.save(self.folder, self.manifest)
 
     def end(self) -> None:
         """Note the end, as far as there is room on the disk."""

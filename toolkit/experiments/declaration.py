@@ -75,6 +75,9 @@ class ServerPart(Part):
     """Seconds that one answer may take."""
     attempts: int = Field(default=5, ge=1, le=20)
     """How often a request is sent where trying again is right: no connection, 429, 5xx."""
+    probe: bool = True
+    """Ask first what the server means by its fields, and keep that in the manifest: some forty
+    short requests, once a run."""
 
 
 def _target(value: Any) -> Any:

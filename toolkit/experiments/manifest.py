@@ -26,13 +26,15 @@ FORMAT = 1
 def begin(folder: Path, *, name: str, shard: tuple[int, int] | None) -> dict[str, Any]:
     """The manifest of a folder, made on the first session; each session adds itself.
 
-    `distinct` has the number of different cells of each target, all shards together.
+    `distinct` has the number of different cells of each target, all shards together; `probes` what
+    a server meant by its fields when the run began.
     """
     before = read(folder) if (folder / store.MANIFEST).exists() else {}
     new: dict[str, Any] = {
         "format": FORMAT,
         "name": name,
         "targets": {},
+        "probes": {},
         "distinct": {},
         "sessions": [],
     }

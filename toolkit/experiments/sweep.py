@@ -94,8 +94,11 @@ def _part(target: Target) -> ModelPart | ServerPart:
     said = target.identity()
     if isinstance(target, Local):
         return ModelPart(model=target.lm.name, name=target.name)
-    return ServerPart(
-        base_url=said.get("url", target.name), model=said.get("model"), name=target.name
+    return ServerPart(  # a sweep asks what it is told and nothing else
+        base_url=said.get("url", target.name),
+        model=said.get("model"),
+        name=target.name,
+        probe=False,
     )
 
 
