@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.benchmarks.contest import Contest, Python, bandwidth_note, made
-from experiments.benchmarks.engines import HUGGING_FACE, LLAMA, NAIVE, OURS
+from experiments.benchmarks.engines import HUGGING_FACE, LLAMA, OURS
 from experiments.benchmarks.figures import Figure, tabulate
 from experiments.benchmarks.mixes import DRAW
 from experiments.benchmarks.picture import of_summary
@@ -18,10 +18,9 @@ WAYS = {
     OURS: ("float32",),
     HUGGING_FACE: ("dynamic cache", "static cache, compiled"),
     LLAMA: ("F32 GGUF",),
-    NAIVE: ("float32",),
 }
 MAIN = (16, 32)
-ONLY = {f"{HUGGING_FACE}, static cache, compiled", LLAMA, NAIVE}
+ONLY = {f"{HUGGING_FACE}, static cache, compiled", LLAMA}
 """Ways that have their turn in one case only unless the run is long: each case is a program of
 its own for the one, and takes long with the others."""
 
