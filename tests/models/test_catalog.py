@@ -317,6 +317,13 @@ def test_a_folder_is_taken_as_it_is(cache, tmp_path, monkeypatch):
     assert not cache.exists()
 
 
+def test_a_folder_of_gguf_files_is_not_one_model(cache, tmp_path):
+    for name in ("b.gguf", "a.gguf"):
+        write_gguf(tmp_path / "mine.gguf").rename(tmp_path / name)
+    with pytest.raises(CheckpointError, match=r"2 GGUF files. Give the path .*a\.gguf"):
+        catalog.resolve(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["smollm2", "", "a/b/c", "not there/x"])
 def test_unknown_names(cache, name):
     with pytest.raises(FetchError, match=r"is no folder, no .gguf file, no hub id"):

@@ -13,6 +13,11 @@ from toolkit.models.config import Layer, ModelConfig, Rope
 from toolkit.models.families import Part, read_config, weight_parts
 
 
+def longrope(short: float, long: float) -> dict[str, object]:
+    """LongRoPE for CONFIG with the same factor for all 8 pairs of features."""
+    return {"type": "longrope", "short_factor": [short] * 8, "long_factor": [long] * 8}
+
+
 def test_sizes_and_switches():
     assert read_config(CONFIG) == ModelConfig(
         family="llama",
@@ -66,7 +71,7 @@ def test_contradicting_rope_theta():
         ({"sliding_window": 4096}, "`sliding_window` = 4096"),
         ({"quantization_config": {"bits": 4}}, "`quantization_config`"),
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 8.0}}, "`rope_scaling.rope_type`"),
-        ({"rope_scaling": {"type": "longrope", "factor": 2.0}}, "`rope_scaling.type` = 'longrope'"),
+        ({"rope_scaling": longrope(1.0, 2.0)}, "`rope_scaling.long_factor` = [2.0, 2.0"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0, "x": 1}}, "`rope_scaling.x` = 1"),
         ({"partial_rotary_factor": 0.5}, "`partial_rotary_factor` = 0.5"),
         ({"rope_parameters": {"rope_theta": 1e4, "factor": 8.0}}, "`rope_parameters.factor`"),
@@ -209,6 +214,12 @@ def test_longrope_ends_the_context_where_its_angles_would_change():
     assert long.rope.ratios == (1.0, 1 / 1.5, 0.5, 0.4)
     # sqrt(1 + ln 2 / ln 32)
     assert long.rope.magnitude == pytest.approx(1.2**0.5)
+
+
+def test_longrope_with_the_same_factors_holds_for_every_length():
+    config = read_config(CONFIG | {"rope_scaling": longrope(2.0, 2.0)})
+    assert config.context == 128
+    assert config.rope == Rope(theta=10_000.0, ratios=(0.5,) * 8)
 
 
 def test_llama3_slows_long_waves_only():

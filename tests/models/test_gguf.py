@@ -1,4 +1,4 @@
-"""GGUF files -> prepared folders."""
+"""GGUF files -> prepared folders: what goes in comes out, and what is not handled is refused."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import gguf
 import numpy as np
 import pytest
 from gguf.quants import dequantize, quantize
-from tokenizers import Tokenizer
 
 from tests.models.tiny import CONFIG, FIELDS, TOKENS, neighbours, tensors, write_gguf
 from toolkit.errors import CheckpointError, UnsupportedModel
 from toolkit.models import load
-from toolkit.models.gguf import prepare, read_gguf
-from toolkit.models.gguf.convert import half_split, hugging_face_name
+from toolkit.models.gguf import prepare, read_gguf, reader
+from toolkit.models.gguf.names import NAMES, half_split, head_by_head
 from toolkit.models.prepared import check
 from toolkit.models.safetensors import read_safetensors
+
+BLOCKS = "F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K TQ2_0 IQ4_NL IQ4_XS".split()
 
 
 @pytest.fixture
@@ -44,10 +45,30 @@ def test_half_split_by_hand():
     np.testing.assert_array_equal(half_split(neighbours(numbers, 4), 4), numbers)
 
 
-def test_names():
-    assert hugging_face_name("blk.12.ffn_up.bias") == "model.layers.12.mlp.up_proj.bias"
-    assert hugging_face_name("output.weight") == "lm_head.weight"
-    assert hugging_face_name("rope_freqs.weight") == "rope_freqs.weight"
+def test_head_by_head_by_hand():
+    rows = np.asarray("q0a q0b q1a q1b k0a k0b k1a k1b v0a v0b v1a v1b".split())
+    expected = "q0a q0b k0a k0b v0a v0b q1a q1b k1a k1b v1a v1b".split()
+    assert head_by_head(rows, heads=2).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "full"),
+    [
+        ("llama", "blk.12.ffn_up.bias", "model.layers.12.mlp.up_proj.bias"),
+        ("llama", "output.weight", "lm_head.weight"),
+        ("llama", "rope_freqs.weight", "rope_freqs.weight"),
+        ("llama", "blk.0.attn_rot_embd.weight", "blk.0.attn_rot_embd.weight"),
+        ("llama", "blk.0.ffn_gate.3.weight", "blk.0.ffn_gate.3.weight"),
+        (
+            "mixtral",
+            "blk.0.ffn_gate.3.weight",
+            "model.layers.0.block_sparse_moe.experts.3.w1.weight",
+        ),
+        ("gpt_neox", "output.weight", "embed_out.weight"),
+    ],
+)
+def test_names(kind, name, full):
+    assert NAMES[kind].full(name) == full
 
 
 def test_weights_come_back_exactly_from_float32(made):
@@ -57,17 +78,57 @@ def test_weights_come_back_exactly_from_float32(made):
         np.testing.assert_array_equal(weights[name], tensor, err_msg=name)
 
 
-@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_1", "TQ2_0"])
-def test_every_block_type_becomes_the_numbers_that_it_stands_for(made, kind):
-    # Blocks of TQ2_0 hold 256 numbers.
-    shape = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 256}
-    fields = {
-        "llama.embedding_length": 256,
-        "llama.feed_forward_length": 256,
-        "llama.rope.dimension_count": 64,
-    }
-    given, block = tensors(**shape), gguf.GGMLQuantizationType[kind]
-    weights = read_safetensors(made(given, kind=kind, **fields) / "model.safetensors")
+def blocks(kind: gguf.GGMLQuantizationType, values: np.ndarray) -> np.ndarray:
+    """Values in blocks; where `gguf` cannot make them, blocks of random bytes whose scales, which
+    are halves, are small."""
+    try:
+        return quantize(values, kind)
+    except NotImplementedError:
+        elements, size = gguf.GGML_QUANT_SIZES[kind]
+        random = np.random.default_rng(values.size)
+        made = random.integers(0, 256, (values.size // elements, size), np.uint8)
+        scale = np.asarray([0.0078125], np.float16).view(np.uint8)
+        for at in SCALES[kind.name]:
+            made[:, at : at + 2] = scale
+        return made.reshape(*values.shape[:-1], -1)
+
+
+SCALES = {
+    "Q2_K": (80, 82),
+    "Q3_K": (108,),
+    "Q4_K": (0, 2),
+    "Q5_K": (0, 2),
+    "Q6_K": (208,),
+    "IQ4_NL": (0,),
+    "IQ4_XS": (0,),
+}
+"""Block type -> the bytes where a half begins that all numbers of a block are multiplied with."""
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_every_block_type_becomes_the_numbers_that_it_stands_for(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(reader, "_AT_ONCE", 2 * 512)
+    block = gguf.GGMLQuantizationType[kind]
+    values = np.random.default_rng(0).normal(0, 0.125, (3, 5, 512)).astype(np.float32)
+    stored = blocks(block, values)
+    writer = gguf.GGUFWriter(tmp_path / "one.gguf", "llama")
+    writer.add_tensor("experts", stored, raw_dtype=block)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    tensor = read_gguf(tmp_path / "one.gguf").tensors["experts"]
+    expected = dequantize(stored, block)
+    assert (tensor.kind, tensor.shape) == (kind, (3, 5, 512))
+    assert np.isfinite(expected).all() and np.ptp(expected) > 0.1
+    np.testing.assert_array_equal(tensor.values(), expected)
+    np.testing.assert_array_equal(tensor.values(1), expected[1])
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q5_1"])
+def test_a_model_in_blocks(made, kind):
+    given, block = tensors(), gguf.GGMLQuantizationType[kind]
+    weights = read_safetensors(made(given, kind=kind) / "model.safetensors")
     for name in ("lm_head.weight", "model.layers.1.self_attn.k_proj.weight"):
         expected = dequantize(quantize(given[name], block), block)
         np.testing.assert_array_equal(weights[name], expected, err_msg=name)
@@ -82,10 +143,20 @@ def test_config(made):
     assert load(folder).config.head_width == 16
 
 
+def test_what_ends_a_turn_ends_a_completion(made):
+    ends = {"tokenizer.ggml.eot_token_id": 10, "tokenizer.ggml.eom_token_id": 0}
+    assert read(made(**ends) / "generation_config.json")["eos_token_id"] == [0, 10]
+
+
 def test_a_file_without_output_weight_has_a_tied_head(made):
     folder = made(tensors(tie_word_embeddings=True), **{"llama.rope.freq_base": 100_000.0})
     assert read(folder / "config.json")["rope_theta"] == 100_000.0
     assert load(folder).head is None
+
+
+def test_frequencies_that_are_all_divided_by_one_are_not_scaled(made):
+    folder = made(tensors() | {"rope_freqs.weight": np.ones(8, np.float32)})
+    assert "rope_scaling" not in read(folder / "config.json")
 
 
 def test_manifest(made, tmp_path):
@@ -112,40 +183,6 @@ def test_progress_is_told_for_each_tensor(tmp_path):
     assert told == [(done, 21) for done in range(22)]
 
 
-def test_tokenizer(made):
-    folder = made()
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    # Digits stand alone, although 1 and 2 have a merge; special tokens are cut out first.
-    assert tokenizer.encode("ab ab12<tool>a<|end|>").tokens == [
-        *("ab", "Ġab", "1", "2", "<tool>", "a", "<|end|>")
-    ]
-    assert tokenizer.decode([7, 8, 5, 10, 0]) == "ab ab1<tool>"
-    assert read(folder / "tokenizer_config.json") == {
-        "bos_token": "<|start|>",
-        "eos_token": "<|end|>",
-        "add_bos_token": False,
-        "add_prefix_space": False,
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": 128,
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "chat_template": "{{ messages }}",
-    }
-
-
-def test_gpt_2_does_not_split_digits(made):
-    folder = made(**{"tokenizer.ggml.pre": "gpt-2"})
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    assert tokenizer.encode("ab12").tokens == ["ab", "12"]
-
-
-def test_a_begin_token_is_added_if_the_file_says_so(made):
-    folder = made(**{"tokenizer.ggml.add_bos_token": True})
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    assert tokenizer.encode("a").ids == [1, 2]
-    assert tokenizer.encode("a", add_special_tokens=False).ids == [2]
-    assert read(folder / "tokenizer_config.json")["add_bos_token"] is True
-
-
 def test_a_file_without_a_vocabulary_has_no_tokenizer(made):
     folder = made(**{name: None for name in FIELDS if name.startswith("tokenizer.")})
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -153,21 +190,25 @@ def test_a_file_without_a_vocabulary_has_no_tokenizer(made):
     ]
 
 
+FACTORS = {"rope_factors_short.weight": np.ones(8, np.float32)}
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"architecture": "qwen2"}, "`general.architecture` 'qwen2'"),
-        ({"tokenizer.ggml.pre": "llama-bpe"}, "`tokenizer.ggml.pre` 'llama-bpe'"),
-        ({"tokenizer.ggml.pre": None}, "`tokenizer.ggml.pre` 'default'"),
-        ({"tokenizer.ggml.model": "llama"}, "`tokenizer.ggml.model` = 'llama'"),
-        ({"tokenizer.ggml.add_space_prefix": True}, "`tokenizer.ggml.add_space_prefix`"),
+        ({"architecture": "qwen2moe"}, "`general.architecture` 'qwen2moe'"),
+        ({"architecture": "gemma4"}, "The nearest is 'gemma3'"),
+        ({"general.type": "adapter"}, "`general.type` 'adapter'"),
+        ({"tokenizer.ggml.model": "t5"}, "`tokenizer.ggml.model` = 't5'"),
         ({"tokenizer.ggml.new_rule": 1}, "`tokenizer.ggml.new_rule` = 1"),
-        ({"llama.rope.scaling.type": "yarn"}, "`llama.rope.scaling.type` = 'yarn'"),
-        ({"llama.expert_count": 8}, "`llama.expert_count` = 8"),
+        ({"llama.rope.scaling.type": "longrope"}, "`llama.rope.scaling.type` = 'longrope'"),
+        ({"llama.rope.scaling.factor": 4.0}, "`llama.rope.scaling.factor` = 4.0"),
+        ({"llama.rope.scale_linear": 4.0}, "`llama.rope.scale_linear` = 4.0"),
+        ({"llama.expert_used_count": 2}, "`llama.expert_used_count` = 2"),
         ({"llama.attention.sliding_window": 4096}, "`llama.attention.sliding_window` = 4096"),
+        ({"llama.attention.causal": False}, "`llama.attention.causal` = False"),
         ({"llama.rope.dimension_count": 8}, "`llama.rope.dimension_count` = 8"),
         ({"split.count": 2}, "`split.count` 2"),
-        ({"weights": {"rope_freqs.weight": np.ones(8, np.float32)}}, "rope_freqs.weight"),
     ],
 )
 def test_what_is_not_handled_is_refused_by_name(made, changes, named):
@@ -183,9 +224,12 @@ def test_what_is_not_handled_is_refused_by_name(made, changes, named):
         ({"llama.block_count": 3}, "9 missing: model.layers.2"),
         ({"llama.block_count": 1}, "9 surplus: model.layers.1"),
         ({"llama.feed_forward_length": 64}, "gate_proj.weight is [96, 64], not [64, 64]"),
+        ({"weights": tensors() | FACTORS}, "1 surplus: rope_factors_short.weight"),
+        ({"llama.rope.scaling.type": "yarn"}, "has no `llama.rope.scaling.factor`"),
         ({"tokenizer.ggml.tokens": TOKENS[:10]}, "10 tokens and 11 token types"),
         ({"tokenizer.ggml.tokens": [*TOKENS[:10], "a"]}, "lists a token twice"),
         ({"tokenizer.ggml.eos_token_id": 11}, "names token 11 of a vocabulary of 11"),
+        ({"tokenizer.ggml.merges": None}, "has no `tokenizer.ggml.merges`"),
     ],
 )
 def test_contradictions(made, changes, message):

@@ -76,8 +76,8 @@ def write_folder(
 
 def neighbours(rows: np.ndarray, heads: int) -> np.ndarray:
     """Queries or keys as GGUF files store them: rows that rotate together side by side."""
-    halves = rows.reshape(heads, 2, -1, rows.shape[1])
-    return halves.transpose(0, 2, 1, 3).reshape(rows.shape)
+    halves = rows.reshape(heads, 2, -1, *rows.shape[1:])
+    return halves.swapaxes(1, 2).reshape(rows.shape)
 
 
 def gguf_tensors(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -139,7 +139,7 @@ def write_gguf(
     """A GGUF file whose matrices have block type `kind`. A change of None leaves a field out."""
     writer = gguf.GGUFWriter(path, architecture)
     for name, value in (FIELDS | changes).items():
-        _add(writer, name, value)
+        add_field(writer, name, value)
     for name, tensor in gguf_tensors(tensors() if weights is None else weights).items():
         chosen = gguf.GGMLQuantizationType[kind if tensor.ndim == 2 else "F32"]
         writer.add_tensor(name, quantize(tensor, chosen), raw_dtype=chosen)
@@ -150,7 +150,8 @@ def write_gguf(
     return path
 
 
-def _add(writer: gguf.GGUFWriter, name: str, value: Any) -> None:
+def add_field(writer: gguf.GGUFWriter, name: str, value: Any) -> None:
+    """Add one field with the type that its value has; None adds nothing."""
     if isinstance(value, bool):
         writer.add_bool(name, value)
     elif isinstance(value, int):

@@ -9,15 +9,19 @@ import typer
 
 
 def models() -> None:
-    """List the model families that are supported, by `model_type` of config.json."""
+    """List the model families that are supported, by `model_type` of config.json and by
+    `general.architecture` of GGUF files."""
     from toolkit.models import DEFAULT
     from toolkit.models.families import FAMILIES, family
+    from toolkit.models.gguf import architectures_of
 
     width = max(map(len, FAMILIES))
     for kind, name in FAMILIES.items():
         module = family(name)
         about = (module.__doc__ or "").split("\n\n")[0]
-        print(f"{kind:{width}}  {module.ARCHITECTURE}\n{'':{width}}  {' '.join(about.split())}")
+        gguf = ", ".join(architectures_of(kind)) or "none"
+        print(f"{kind:{width}}  {module.ARCHITECTURE}; GGUF: {gguf}")
+        print(f"{'':{width}}  {' '.join(about.split())}")
     print(f"\nEmbedded, and loaded when no model is named: {DEFAULT}")
 
 

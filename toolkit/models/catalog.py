@@ -88,7 +88,7 @@ def resolve(name: str | Path | None = None, *, verify: bool = False) -> Path:
         return _cached(f"{DEFAULT}-{FORMAT}", _fill_embedded, verify=verify)
     path = Path(name).expanduser()
     if name != "" and path.is_dir():
-        return path.absolute()
+        return _checkpoint(path.absolute())
     if path.suffix == ".gguf":
         return _resolve_gguf(path, verify=verify)
     if isinstance(name, str) and _HUB_ID.fullmatch(name):
@@ -106,6 +106,17 @@ def models_directory() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir(APP, appauthor=False)) / "models"
+
+
+def _checkpoint(folder: Path) -> Path:
+    """A folder that is given as a checkpoint. Raises CheckpointError if it only holds GGUF files:
+    each of them is a model of its own."""
+    if not (folder / "config.json").is_file() and (found := sorted(folder.glob("*.gguf"))):
+        raise CheckpointError(
+            f"`model` {str(folder)!r} has no config.json, but {len(found)} GGUF files. Give the "
+            f"path of one of them, such as {str(found[0])!r}."
+        )
+    return folder
 
 
 def _resolve_gguf(path: Path, *, verify: bool) -> Path:

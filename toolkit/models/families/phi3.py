@@ -38,6 +38,7 @@ def config(raw: Mapping[str, Any]) -> ModelConfig:
         partial=1.0,
         handled=("default", "longrope", "su"),
         original=original,
+        cut=True,
     )
     if rope.ratios:
         sizes["context"] = min(sizes["context"], original)

@@ -19,9 +19,10 @@ from toolkit.errors import CheckpointError
 from toolkit.models.config import Rope
 from toolkit.models.families.attributes import Attributes
 
-SCALINGS = ("default", "linear", "llama3", "yarn")
-"""Ways that depend on nothing but the frequency. "dynamic" depends on the length of the prompt, so
-that a cached key would turn by another angle than the same key computed anew."""
+SCALINGS = ("default", "linear", "llama3", "yarn", "longrope")
+"""Ways that depend on nothing but the frequency; LongRoPE does not if it has the same factors for
+short and for long prompts, as GGUF files say Llama 3's. "dynamic" depends on the length of the
+prompt, so that a cached key would turn by another angle than the same key computed anew."""
 
 
 def read_rope(
@@ -36,10 +37,12 @@ def read_rope(
     sources: Sequence[Attributes] | None = None,
     handled: tuple[str, ...] = SCALINGS,
     original: int | None = None,
+    cut: bool = False,
 ) -> Rope:
     """The rotary embedding of one model.
 
-    `context`: what the configuration promises; `original`: what the model was first trained with.
+    `context`: what the configuration promises; `original`: what the model was first trained with;
+    `cut`: whether the family ends the context there.
     `theta` and `partial` hold where the configuration is silent; without `partial` the family turns
     whole heads only. `sources`: the objects that say more, `rope_parameters` and `rope_scaling` if
     left out. Raises UnsupportedModel for a way of scaling that is not in `handled`, CheckpointError
@@ -58,7 +61,7 @@ def read_rope(
         )
     for source, way in ways:
         trained = source.integer("original_max_position_embeddings", original or context)
-        ratios, magnitude = WAYS[way](source, Turning(base, width, context, trained))
+        ratios, magnitude = WAYS[way](source, Turning(base, width, context, trained, cut))
         rope = dataclasses.replace(rope, ratios=ratios, magnitude=magnitude)
     for source in sources:
         source.done()
@@ -116,6 +119,8 @@ class Turning(NamedTuple):
     context: int
     trained: int
     """Context of the first training."""
+    cut: bool
+    """Whether the context ends there."""
 
     def frequencies(self) -> np.ndarray:
         """One for each pair of features, unscaled, in radians a token."""
@@ -167,9 +172,11 @@ def _yarn_magnitude(a: Attributes, factor: float) -> float:
 
 
 def _longrope(a: Attributes, turning: Turning) -> Scale:
-    """The factors for prompts within the length of the first training. Those for longer ones are
-    read and not used: the family ends its context there."""
-    short, _ = (a.numbers(name, turning.width // 2) for name in ("short_factor", "long_factor"))
+    """The factors for prompts within the length of the first training. Those for longer ones must
+    be the same, unless the family ends its context there."""
+    short, long = (a.numbers(name, turning.width // 2) for name in ("short_factor", "long_factor"))
+    if not turning.cut:
+        a.refuse_unless("long_factor", long, (short,))
     factor = a.number("factor", turning.context / turning.trained)
     grown = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(turning.trained))
     return tuple(1 / x for x in short), a.number("attention_factor", grown)

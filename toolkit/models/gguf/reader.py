@@ -22,6 +22,8 @@ from toolkit.errors import CheckpointError, UnsupportedModel
 _SCALARS = dict(zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True))
 """gguf.GGUFValueType -> the letter with which `struct` reads it."""
 _STRING, _ARRAY = 8, 9
+_AT_ONCE = 1 << 22
+"""Numbers that are made of blocks at one time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,18 +38,29 @@ class GGUFTensor:
     blocks: np.ndarray
     """uint8, `shape` with the last axis in bytes."""
 
-    def values(self) -> np.ndarray:
-        """The numbers, float32. Raises UnsupportedModel if `gguf` cannot read the block type."""
+    def values(self, index: int | None = None) -> np.ndarray:
+        """The numbers, float32; with `index` those at that place of the slowest axis.
+
+        A few rows at a time: turning blocks into numbers takes several copies of them. Raises
+        UnsupportedModel if `gguf` cannot read the block type.
+        """
         from gguf import GGMLQuantizationType, quants
 
+        kind = GGMLQuantizationType[self.kind]
+        blocks = self.blocks if index is None else self.blocks[index]
+        shape = self.shape if index is None else self.shape[1:]
+        rows, values = blocks.reshape(-1, blocks.shape[-1]), np.empty(shape, np.float32)
+        filled = values.reshape(-1, shape[-1])
+        step = max(_AT_ONCE // shape[-1], 1)
         try:
-            values = quants.dequantize(self.blocks, GGMLQuantizationType[self.kind])
+            for start in range(0, len(rows), step):
+                filled[start : start + step] = quants.dequantize(rows[start : start + step], kind)
         except NotImplementedError as error:
             raise UnsupportedModel(
                 f"Tensor `{self.name}` has block type {self.kind}, which the `gguf` package cannot "
                 "turn into numbers. Choose a file of another type, such as Q8_0 or F16."
             ) from error
-        return np.asarray(values, np.float32).reshape(self.shape)
+        return values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

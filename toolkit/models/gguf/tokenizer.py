@@ -1,33 +1,18 @@
 """The vocabulary inside a GGUF file -> tokenizer.json and tokenizer_config.json.
 
-Byte-level BPE only: tokens, merges and token types stand in the file; how text is split before
-merging is only named there (`tokenizer.ggml.pre`), so each name needs its rule here.
+Two kinds: byte-level BPE ("gpt2"), with merges in the file and a name for how text is split before
+merging, and SentencePiece ("llama"), with scores in place of merges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from toolkit.errors import CheckpointError, UnsupportedModel
 from toolkit.models.families.attributes import Attributes
-
-_CONTROL, _USER_DEFINED = 3, 4
-"""gguf.TokenType: tokens that the text is cut at before anything else."""
-
-_BYTE_LEVEL = {
-    "type": "ByteLevel",
-    "add_prefix_space": False,
-    "trim_offsets": True,
-    "use_regex": True,
-}
-_PRE_TOKENIZERS: Mapping[str, Any] = {
-    "gpt-2": _BYTE_LEVEL,
-    "smollm": {
-        "type": "Sequence",
-        "pretokenizers": [{"type": "Digits", "individual_digits": True}, _BYTE_LEVEL],
-    },
-}
+from toolkit.models.gguf.byte_level import BEGINS, byte_level
+from toolkit.models.gguf.sentencepiece import sentencepiece
+from toolkit.models.gguf.vocabulary import UNKNOWN, Vocabulary
 
 _HARMLESS = (
     "add_sep_token",
@@ -43,12 +28,22 @@ _HARMLESS = (
     "mask_token_id",
     "middle_token_id",
     "prefix_token_id",
-    "scores",
     "seperator_token_id",
     "suffix_token_id",
     "token_type_count",
 )
 """Fields that do not change how text becomes tokens ("seperator" is how the format spells it)."""
+
+_NAMED = {
+    "bos_token": "bos",
+    "eos_token": "eos",
+    "unk_token": "unknown",
+    "pad_token": "padding",
+}
+"""Name in tokenizer_config.json -> field of the file, without `_token_id`."""
+
+_IDS = {"bos_token": ("bos",), "eos_token": ("eos", "eot", "eom"), "pad_token": ("padding",)}
+"""Name in config.json, without `_id` -> fields of the file, without `_token_id`."""
 
 
 def tokenizer_files(fields: Mapping[str, Any], *, context: int) -> dict[str, dict[str, Any]]:
@@ -61,32 +56,36 @@ def tokenizer_files(fields: Mapping[str, Any], *, context: int) -> dict[str, dic
     own = {n.removeprefix(prefix): v for n, v in fields.items() if n.startswith(prefix)}
     if own.get("model") in (None, "none", "no_vocab"):
         return {}
-    a = Attributes(own, family="llama", source="the GGUF file", within=prefix)
-    a.expect("model", "gpt2")
-    a.expect("add_space_prefix", False)
-    a.expect("add_eos_token", False)
+    a = Attributes(own, family="GGUF", source="the GGUF file", within=prefix)
+    pieces = a.choice("model", ("gpt2", "llama")) == "llama"
     a.expect("remove_extra_whitespaces", False)
-    pre = a.take("pre", "default")
-    if pre not in _PRE_TOKENIZERS:
-        raise UnsupportedModel(
-            f"`tokenizer.ggml.pre` {pre!r} is not handled (handled: {', '.join(_PRE_TOKENIZERS)}). "
-            "Use the model's Hugging Face folder, which carries its own tokenizer.json."
-        )
-    tokens, merges = a.take("tokens"), a.take("merges")
-    types = a.take("token_type", [1] * len(tokens))
+    pre, space = a.take("pre", "default"), a.flag("add_space_prefix", pieces)
+    begins = a.flag("add_bos_token", pieces or pre in BEGINS)
+    ends = a.flag("add_eos_token", False)
+    vocabulary = Vocabulary.read(a)
     named = {
-        name: _token(tokens, a.take(f"{field}_token_id", None)) for name, field in _NAMED.items()
+        name: vocabulary.token(a.take(f"{field}_token_id", None)) for name, field in _NAMED.items()
     }
-    add_bos = a.flag("add_bos_token", False)
     a.done(_HARMLESS)
-    _check(tokens, types)
-    tokenizer = _tokenizer(tokens, types, merges, _PRE_TOKENIZERS[pre])
-    if add_bos and named["bos_token"]:
-        tokenizer["post_processor"] = _begin_with(named["bos_token"], tokens)
+    if pieces:
+        # Every converter writes "default" here: pieces are not split before they are joined.
+        a.refuse_unless("pre", pre, ("default",))
+        tokenizer = sentencepiece(
+            vocabulary,
+            space=space,
+            unknown=named["unk_token"] or vocabulary.first(UNKNOWN),
+            takes_space=fields.get("general.architecture") == "phi3",
+        )
+    else:
+        a.refuse_unless("add_space_prefix", space, (False,))
+        tokenizer = byte_level(vocabulary, pre)
+    first, last = named["bos_token"] if begins else None, named["eos_token"] if ends else None
+    if first or last:
+        tokenizer["post_processor"] = _around(first, last, vocabulary)
     config = {
         **{name: token for name, token in named.items() if token is not None},
-        "add_bos_token": add_bos,
-        "add_prefix_space": False,
+        "add_bos_token": begins,
+        "add_prefix_space": space,
         "clean_up_tokenization_spaces": False,
         "model_max_length": context,
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -96,96 +95,37 @@ def tokenizer_files(fields: Mapping[str, Any], *, context: int) -> dict[str, dic
     return {"tokenizer.json": tokenizer, "tokenizer_config.json": config}
 
 
-_NAMED = {
-    "bos_token": "bos",
-    "eos_token": "eos",
-    "unk_token": "unknown",
-    "pad_token": "padding",
-}
-"""Name in tokenizer_config.json -> field of the file, without `_token_id`."""
+def special_ids(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """`bos_token_id`, `eos_token_id` and `pad_token_id`, as far as the file gives them.
+
+    What ends a turn or a message ends a completion too: several ids are a list.
+    """
+    made: dict[str, Any] = {}
+    for name, spellings in _IDS.items():
+        found = [fields.get(f"tokenizer.ggml.{spelling}_token_id") for spelling in spellings]
+        ids = list(dict.fromkeys(token for token in found if token is not None))
+        if ids:
+            made[f"{name}_id"] = ids[0] if len(ids) == 1 else ids
+    return made
 
 
-def special_ids(fields: Mapping[str, Any]) -> dict[str, int]:
-    """`bos_token_id`, `eos_token_id` and `pad_token_id`, as far as the file gives them."""
-    ids = {
-        f"{name}_id": fields.get(f"tokenizer.ggml.{field}_token_id")
-        for name, field in _NAMED.items()
-        if name != "unk_token"
-    }
-    return {name: value for name, value in ids.items() if value is not None}
+def _around(first: str | None, last: str | None, vocabulary: Vocabulary) -> dict[str, Any]:
+    """The post-processor that puts one token in front of every text, and one behind it."""
 
+    def special(token: str | None, kind: int) -> list[dict[str, Any]]:
+        return [] if token is None else [{"SpecialToken": {"id": token, "type_id": kind}}]
 
-def _token(tokens: Sequence[str], number: int | None) -> str | None:
-    if number is not None and number >= len(tokens):
-        raise CheckpointError(
-            f"The GGUF file names token {number} of a vocabulary of {len(tokens)}. Fetch it again."
-        )
-    return None if number is None else tokens[number]
+    def sequence(name: str, kind: int) -> dict[str, Any]:
+        return {"Sequence": {"id": name, "type_id": kind}}
 
-
-def _check(tokens: Sequence[str], types: Sequence[int]) -> None:
-    if len(types) != len(tokens):
-        raise CheckpointError(
-            f"The GGUF file has {len(tokens)} tokens and {len(types)} token types. Fetch it again."
-        )
-    if len(set(tokens)) != len(tokens):
-        raise CheckpointError("The GGUF file lists a token twice. Convert the model again.")
-
-
-def _tokenizer(
-    tokens: Sequence[str], types: Sequence[int], merges: Sequence[str], pre_tokenizer: Any
-) -> dict[str, Any]:
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            _added(number, token, special=kind == _CONTROL)
-            for number, (token, kind) in enumerate(zip(tokens, types, strict=True))
-            if kind in (_CONTROL, _USER_DEFINED)
-        ],
-        "normalizer": None,
-        "pre_tokenizer": pre_tokenizer,
-        "post_processor": None,
-        "decoder": _BYTE_LEVEL,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {token: number for number, token in enumerate(tokens)},
-            "merges": list(merges),
-        },
-    }
-
-
-def _added(number: int, token: str, *, special: bool) -> dict[str, Any]:
-    return {
-        "id": number,
-        "content": token,
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
-        "special": special,
-    }
-
-
-def _begin_with(token: str, tokens: Sequence[str]) -> dict[str, Any]:
-    """The post-processor that puts one token in front of every text."""
-    first, text, second = (
-        {"SpecialToken": {"id": token, "type_id": 0}},
-        {"Sequence": {"id": "A", "type_id": 0}},
-        {"Sequence": {"id": "B", "type_id": 1}},
-    )
-    number = tokens.index(token)
+    single = [*special(first, 0), sequence("A", 0), *special(last, 0)]
+    numbers = {token: vocabulary.tokens.index(token) for token in (first, last) if token}
     return {
         "type": "TemplateProcessing",
-        "single": [first, text],
-        "pair": [first, text, second],
-        "special_tokens": {token: {"id": token, "ids": [number], "tokens": [token]}},
+        "single": single,
+        "pair": [*single, sequence("B", 1), *special(last, 1)],
+        "special_tokens": {
+            token: {"id": token, "ids": [number], "tokens": [token]}
+            for token, number in numbers.items()
+        },
     }
