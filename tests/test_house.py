@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 import tomllib
 from pathlib import Path
@@ -114,11 +112,3 @@ def test_tree_in_the_readme_is_the_tree():
         listed.add(path)
     rooms = {path.parent for path in (ROOT / "toolkit").glob("*/__init__.py")}
     assert rooms <= listed, "rooms without a line in the README's tree"
-
-
-def test_readme_example_runs():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    example = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0]
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(compile(example, "<example in README.md>", "exec"), {})
-    assert "Paris" in printed.getvalue()

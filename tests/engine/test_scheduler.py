@@ -101,6 +101,21 @@ def test_rearranging_moves_the_rows_that_run_to_the_front():
     assert [t.row for t in scheduler.running] == [0, 1]
 
 
+def test_where_devices_hold_rows_of_their_own_each_has_as_many_as_the_others():
+    """Two devices, four rows each: rows 0 to 3 and 4 to 7. A row never changes its device."""
+    scheduler = Scheduler(Limits(min_rows=2, groups=2, patience=0))
+    assert scheduler.wanted_rows(arriving=5) == 8
+    scheduler.rearrange(8)
+    seats = [ticket() for _ in range(5)]
+    assert [scheduler.seat(one) for one in seats] == [0, 4, 1, 5, 2]
+    seats[0].over = seats[1].over = seats[3].over = True
+    scheduler.drop_finished()
+    assert scheduler.wanted_rows(0) == 4  # two run, but on the same device
+    assert scheduler.rearrange(4) == [1, 2, 0, 0]
+    assert [t and t.row for t in scheduler.rows] == [0, 1, None, None]
+    assert scheduler.seat(ticket()) == 2
+
+
 def test_a_ticket_ends_at_a_stop_id_and_forgets_what_was_drawn_after_it():
     t = ticket(stop_ids=frozenset({7}))
     t.take([event(3), event(7), event(4)])

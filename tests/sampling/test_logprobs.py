@@ -16,7 +16,7 @@ from tests.sampling.batches import compiled, gather, history_of, no_guide, rows_
 from toolkit.sampling.logprobs import Scored, rank_of, score
 from toolkit.sampling.params import Report, SamplingParams
 from toolkit.sampling.sample import Variant
-from toolkit.sampling.smallest import largest
+from toolkit.sampling.vocabulary import largest
 
 ROWS = 32
 ranks = jax.jit(rank_of)

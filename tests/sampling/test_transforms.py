@@ -13,7 +13,8 @@ from tests.oracle.strategies import logits as some_logits
 from tests.sampling.batches import apply, each, gather, history_of, one_of, rows_of
 from toolkit.sampling.guide import pack
 from toolkit.sampling.params import SamplingParams
-from toolkit.sampling.smallest import CANDIDATES, largest, smallest_set
+from toolkit.sampling.smallest import CANDIDATES, smallest_set
+from toolkit.sampling.vocabulary import largest
 
 THIRDS = np.log([0.5, 0.3, 0.2]) - np.log(0.5)
 """Probabilities .5 .3 .2, with the largest logit 0 as truncations expect it. The first is exactly

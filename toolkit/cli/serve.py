@@ -17,6 +17,9 @@ def serve(
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8321,
     max_queue: Annotated[int, typer.Option(help="Sequences that may wait; then 429.", min=1)] = 256,
     max_batch: Annotated[int, typer.Option(help="Sequences that run together.", min=1)] = 64,
+    mesh: Annotated[
+        str | None, typer.Option(help="Devices to divide it among, as data=2,model=4.")
+    ] = None,
     strict: Annotated[bool, typer.Option(help="The same bits whatever runs beside.")] = False,
     api_key_file: Annotated[
         Path | None, typer.Option(help="A key a line; or set TOOLKIT_API_KEY.", exists=True)
@@ -41,12 +44,17 @@ def serve(
     keys = _api_keys(api_key_file)
     if not keys and host not in ("127.0.0.1", "::1", "localhost"):
         logging.warning("%s may be reached by other machines and wants no key", host)
-    limits = toolkit.Limits(max_logprobs=top_logprobs)
+    limits, sizes = toolkit.Limits(max_logprobs=top_logprobs), sizes_of(mesh)
     with contextlib.ExitStack() as stack:
         lms = [
             stack.enter_context(
                 toolkit.load(
-                    name, max_batch=max_batch, max_waiting=max_queue, strict=strict, limits=limits
+                    name,
+                    max_batch=max_batch,
+                    max_waiting=max_queue,
+                    strict=strict,
+                    limits=limits,
+                    mesh=sizes,
                 )
             )
             for name in model or [None]
@@ -68,6 +76,16 @@ def serve(
         names = ", ".join(lm.name for lm in lms)
         print(f"{names} at {server.url}/v1 and {server.url}/v1/openai/v1", flush=True)
         run(server)
+
+
+def sizes_of(mesh: str | None) -> dict[str, int] | None:
+    """`data=2,model=4` as a dict."""
+    if mesh is None:
+        return None
+    try:
+        return {axis: int(size) for axis, size in (p.split("=") for p in mesh.split(","))}
+    except ValueError:
+        raise typer.BadParameter(f"`--mesh` must be as data=2,model=4, got {mesh!r}.") from None
 
 
 def _api_keys(file: Path | None) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 import sys
 import threading
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -23,10 +24,12 @@ from toolkit.completion.text import Tokenizer
 from toolkit.engine import scheduler
 from toolkit.engine.engine import Engine
 from toolkit.engine.programs import keep_programs
+from toolkit.engine.shared import SharedEngine
 from toolkit.errors import InvalidRequest, UnsupportedModel
 from toolkit.models import adapter as adapters
 from toolkit.models import catalog, checkpoint
 from toolkit.models.prepared import sha256
+from toolkit.models.sharding import Split
 
 DTYPES = ("float32", "bfloat16", "float16")
 _loaded: dict[str, LM] = {}
@@ -45,8 +48,9 @@ def load(
     strict: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     prefix_bytes: int = 2**28,
+    mesh: Mapping[str, int] | None = None,
 ) -> LM:
-    """Load a model onto the device.
+    """Load a model onto the device, or onto several.
 
     `model`: None or "smollm2-135m-instruct" for the embedded default, a Hugging Face folder, a
     `.gguf` file, or a hub id. `dtype`: of the weights and the cache; None is float32 on CPU,
@@ -57,6 +61,8 @@ def load(
     `max_batch`: sequences that run together. `max_waiting`: sequences that may wait for that; a
     request that brings more raises QueueFull. `strict`: a request gives the same bits whatever runs
     beside it, and at most 32 run together. `prefix_bytes`: memory for prompts that may come again.
+    `mesh`: devices to divide the model among, such as {"data": 2, "model": 4}: rows of the batch
+    over "data", heads, hidden features and vocabulary over "model"; None is one device.
 
     Raises InvalidRequest for arguments out of range, FetchError, CheckpointError and
     UnsupportedModel for a model that cannot be had, each with what to do about it.
@@ -69,16 +75,22 @@ def load(
         _check_count("context", context, 1, sys.maxsize)
     folder = catalog.resolve(model)
     keep_programs(catalog.models_directory().parent / "programs")
-    decoder = checkpoint.load(folder, dtype=_dtype(dtype), quant=quant, adapter=adapter)
-    config = decoder.config
+    config = checkpoint.quantised(checkpoint.load_config(folder), quant)
+    split = Split.of(config, mesh)
+    if strict and split is not None and split.model > 1:
+        raise InvalidRequest(
+            f"`strict` cannot hold with `mesh` model={split.model}: the order in which devices add "
+            "their parts is not fixed. Leave `strict` out, or use 'data' only.",
+            param="strict",
+        )
+    decoder = checkpoint.load(
+        folder, dtype=_dtype(dtype), quant=quant, adapter=adapter, split=split
+    )
     room = min(config.context, 8192 if context is None else context)
-    engine = Engine(
+    engine = (SharedEngine if split and jax.process_count() > 1 else Engine)(
         decoder,
-        limits=scheduler.Limits(
-            max_rows=min(max_batch, scheduler.STRICT_ROWS) if strict else max_batch,
-            min_rows=2 if strict else 1,
-            context=room,
-        ),
+        limits=_rows(max_batch, strict, 1 if split is None else split.data, room),
+        split=split,
         prefix_bytes=prefix_bytes,
         max_waiting=max_waiting,
     )
@@ -101,6 +113,16 @@ def _check_count(name: str, value: object, low: int, high: int) -> None:
         limit = f"{low} or more" if high == sys.maxsize else f"in [{low}, {high}]"
         message = f"`{name}` must be a whole number, {limit}; got {value!r:.80}."
         raise InvalidRequest(f"{message} Leave it out for the default.", param=name)
+
+
+def _rows(max_batch: int, strict: bool, groups: int, context: int) -> scheduler.Limits:
+    """Each of the groups of devices that hold rows of their own has as many as one alone would."""
+    return scheduler.Limits(
+        max_rows=min(max_batch, scheduler.STRICT_ROWS * groups) if strict else max_batch,
+        min_rows=(2 if strict else 1) * groups,
+        groups=groups,
+        context=context,
+    )
 
 
 def _dtype(name: str | None) -> np.dtype:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import collections
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -21,21 +22,19 @@ from collections.abc import Iterable, Sequence
 import jax
 import numpy as np
 
+from toolkit.engine.batch import Batch
 from toolkit.engine.events import events_of
-from toolkit.engine.guidebook import Guidebook
 from toolkit.engine.job import Event, Failed, Job, Ticket
 from toolkit.engine.prefill import Prefill, together
 from toolkit.engine.prefixes import Prefix, Prefixes
-from toolkit.engine.scheduler import Limits, Scheduler, expected, slot_bucket, used
+from toolkit.engine.scheduler import Limits, Scheduler, used
 from toolkit.engine.stats import Stats
-from toolkit.engine.steps import Arrival, DecodeState, Steps
+from toolkit.engine.steps import Steps
 from toolkit.engine.trials import Trials
 from toolkit.errors import EngineClosed, EngineFault, QueueFull, ToolkitError
-from toolkit.models.cache import upload
 from toolkit.models.decoder import Decoder
-from toolkit.sampling.guide import Guide
-from toolkit.sampling.params import Report, Rows, SamplingParams, bucket
-from toolkit.sampling.sample import TOP, Drawn, Variant
+from toolkit.models.sharding import Split
+from toolkit.sampling.sample import Drawn
 
 log = logging.getLogger("toolkit.engine")
 
@@ -51,6 +50,11 @@ BLOCK = 8
 its dispatch."""
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""Of engines on meshes: devices that wait for each other must meet all programs in the same order,
+and two threads that send them could interleave."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Block:
     """Decode steps that were sent to the device, and who sat in which row at that time."""
@@ -63,20 +67,23 @@ class Block:
 
 
 class Engine:
-    """Runs many sequences on one device. Thread-safe: any thread may submit and cancel."""
+    """Runs many sequences on one device, or on a mesh of them that the decoder was loaded for.
+    Thread-safe: any thread may submit and cancel."""
 
     def __init__(
         self,
         decoder: Decoder,
         *,
         limits: Limits,
+        split: Split | None = None,
         prefix_bytes: int = 2**28,
         max_waiting: int = 4096,
     ):
-        self.config = decoder.config
+        self.config = decoder.config if split is None else split.config
+        self.split = split
         self.limits = limits
         self.max_waiting = max_waiting
-        self.steps, self.leaves = Steps.of(decoder)
+        self.steps, self.leaves = Steps.of(decoder, split)
         self.dtype = self.leaves[0].dtype
         self._on_cpu = jax.default_backend() == "cpu"
         self._weight_bytes = sum(leaf.nbytes for leaf in self.leaves)
@@ -89,16 +96,13 @@ class Engine:
         self._inbox: collections.deque[Ticket] = collections.deque()
         self._closed = False
         self._thread: threading.Thread | None = None
-        self._state: DecodeState | None = None
-        self._slots = 0
-        self._rows: Rows | None = None
-        self._variant = Variant()
-        self._guides = Guidebook()
+        self._batch = Batch(self.steps, self._scheduler, self.stats, dtype=self.dtype)
         self._prefill: Prefill | None = None
         self._blocks: collections.deque[Block] = collections.deque()
         self._clock = 0.0
         self._arriving: list[tuple[Ticket, Prefix]] = []  # left the queue, have no row yet
         self._trials = Trials()
+        self._dispatch = contextlib.nullcontext() if split is None else _ONE_AT_A_TIME
 
     # --- any thread ---------------------------------------------------------------------------
 
@@ -173,6 +177,13 @@ class Engine:
     # --- the engine's own thread -----------------------------------------------------------------
 
     def _run(self) -> None:
+        self._serve()
+        waiting = [*self._scheduler.waiting, *self._trials.everybody, *self._inbox]
+        fail(self._scheduler.running, EngineClosed("The engine was closed while the request ran."))
+        fail(waiting, EngineClosed("The engine was closed while the request waited."))
+        self._forget_batch()
+
+    def _serve(self) -> None:
         while self._await_work():
             try:
                 self._turn()
@@ -181,29 +192,31 @@ class Engine:
             except Exception as error:  # one bad step must not end the thread that serves everybody
                 log.exception("a step failed")
                 self._recover(EngineFault(f"A step failed: {type(error).__name__}: {error}"))
-        waiting = [*self._scheduler.waiting, *self._trials.everybody, *self._inbox]
-        _fail(self._scheduler.running, EngineClosed("The engine was closed while the request ran."))
-        _fail(waiting, EngineClosed("The engine was closed while the request waited."))
-        self._forget_batch()
 
     def _await_work(self) -> bool:
         """Take what was submitted; sleep while there is nothing to do. False once closed."""
-        scheduler = self._scheduler
         with self._wake:
             while True:
                 if not self._trials:
-                    scheduler.waiting.extend(self._inbox)
+                    self._scheduler.waiting.extend(self._inbox)
                     self._inbox.clear()
-                scheduler.drop_finished()
-                busy = scheduler.waiting or scheduler.running or self._blocks or self._trials
-                if self._closed or busy:
+                self._scheduler.drop_finished()
+                if self._closed or self._busy:
                     return not self._closed
                 self._wake.wait()
 
+    @property
+    def _busy(self) -> bool:
+        scheduler = self._scheduler
+        return bool(scheduler.waiting or scheduler.running or self._blocks or self._trials)
+
     def _turn(self) -> None:
-        if self._admit():
+        with self._dispatch:
+            seated = self._admit()
+        if seated:
             self._read_all_but(0)  # a first token goes out before the next step is even sent
-        sent = self._decode()
+        with self._dispatch:
+            sent = self._decode()
         self._read_all_but(IN_FLIGHT - 1 if sent else 0)
 
     def _read_all_but(self, newest: int) -> None:
@@ -222,7 +235,7 @@ class Engine:
             present = [scheduler.waiting.popleft()]
         if not trials:
             trials.held.extend(scheduler.waiting)
-        _fail(trials.accuse(present), error)
+        fail(trials.accuse(present), error)
         self._next_trial()
 
     def _next_trial(self) -> None:
@@ -235,8 +248,8 @@ class Engine:
         self._scheduler.rows = []
         self._blocks.clear()
         self._arriving = []
-        self._prefill, self._state = None, None
-        self._guides.clear()
+        self._prefill = None
+        self._batch.clear()
         self._prefixes.clear()
 
     # --- prompts ----------------------------------------------------------------------------------
@@ -258,13 +271,21 @@ class Engine:
                 continue
             waiting.popleft()
             self._prefill = None
-            ticket.prompted(prefix.scores, prefix.logits)
+            ticket.prompted(
+                prefix.scores, self._whole(prefix.logits) if ticket.job.logits else None
+            )
             if not ticket.over:
                 arrivals.append((ticket, prefix))
         if arrivals:
-            self._insert(arrivals)
+            self._blocks.append(Block(*self._batch.seat(arrivals)))
         self._arriving = []
         return bool(arrivals)
+
+    def _whole(self, logits: jax.Array) -> jax.Array | np.ndarray:
+        """The logits of all ids."""
+        if self.split is None:
+            return logits
+        return self.steps.read(logits)[: self.config.vocab_size]
 
     def _compute_chunk(self, ticket: Ticket) -> int:
         """One more chunk of a ticket's prompt, or a group of short prompts with it; how many
@@ -291,7 +312,7 @@ class Engine:
                     other.alone = other.alone or group.serves(other.job)
                 return 0
             self._scheduler.waiting.popleft()
-            _fail([ticket], EngineFault(f"Prefill failed: {error}"))
+            fail([ticket], EngineFault(f"Prefill failed: {error}"))
             return 0
         self.stats.prefilled += count
         return count
@@ -304,90 +325,7 @@ class Engine:
         jobs = (t.job for t in others if not (t.alone or t.cancelled))
         return together(ticket.job, jobs, self._prefixes)
 
-    def _insert(self, arrivals: list[tuple[Ticket, Prefix]]) -> None:
-        """Give arrivals their rows and draw their first tokens."""
-        self._fit(len(arrivals), max(expected(ticket.job) for ticket, _ in arrivals))
-        self._enter_guides([ticket.job.guide for ticket, _ in arrivals])
-        pending = np.zeros(len(self._scheduler.rows), np.bool_)
-        for ticket, prefix in arrivals:
-            row = self._scheduler.seat(ticket)
-            pending[row] = True
-            prompt = np.full(slot_bucket(len(prefix.ids), 1), self.config.vocab_size, np.int32)
-            prompt[: len(prefix.ids)] = prefix.ids
-            arrival = Arrival(
-                row=np.int32(row),
-                length=np.int32(len(prefix.ids)),
-                node=np.int32(self._guides.start(ticket.job.guide)),
-                prompt=prompt,
-            )
-            with self.stats.watch(f"insert[{self._shape}]"):
-                self._state = self.steps.insert(self._state, prefix.cache, prefix.logits, arrival)
-            ticket.dispatched = 1
-        self._upload_rows()
-        seats = self._scheduler.rows
-        with self.stats.watch(f"first[{self._shape}]"):
-            self._state, drawn = self.steps.first(
-                self._state, self._rows, self._guides.tables, pending, self._variant
-            )
-        self._blocks.append(
-            Block(drawn, [t if new else None for t, new in zip(seats, pending, strict=True)])
-        )
-
-    def _enter_guides(self, guides: Sequence[Guide | None]) -> None:
-        """Put new guides into the tables; rows that stand at nodes which moved follow."""
-        running = [t for t in self._scheduler.running if t.job.guide]
-        used = [t.job.guide for t in running if t.job.guide]
-        moved = self._guides.enter(used, [guide for guide in guides if guide])
-        if not any(moved.values()):
-            return
-        assert self._state is not None, "rows run"
-        node = np.array(self._state.history.node)
-        for ticket in running:
-            if ticket.job.guide and ticket.row is not None and node[ticket.row]:
-                node[ticket.row] += moved[ticket.job.guide]
-        history = dataclasses.replace(self._state.history, node=upload(node))
-        self._state = dataclasses.replace(self._state, history=history)
-
     # --- the batch --------------------------------------------------------------------------------
-
-    @property
-    def _shape(self) -> str:
-        return f"rows={len(self._scheduler.rows)}, slots={self._slots}"
-
-    def _fit(self, arriving: int, slots: int) -> None:
-        """Make the batch large enough for `arriving` more rows and for `slots`, or smaller
-        again."""
-        scheduler = self._scheduler
-        rows = scheduler.wanted_rows(arriving)
-        slots = slot_bucket(max(slots, scheduler.wanted_slots(1)), rows)
-        fits = rows == len(scheduler.rows) and slots == self._slots
-        if self._state is None or (not scheduler.running and not fits):
-            self._state = DecodeState.zeros(self.config, rows=rows, slots=slots, dtype=self.dtype)
-            self._slots = slots
-            scheduler.rearrange(rows)
-        elif rows != len(scheduler.rows) or slots > self._slots:
-            before = self._shape
-            source = np.asarray(scheduler.rearrange(rows), np.int32)
-            self._slots = slots = max(slots, self._slots)
-            with self.stats.watch(f"resize[{before} to {self._shape}]"):
-                self._state = self.steps.resize(self._state, source, slots)
-            self._upload_rows()
-
-    def _upload_rows(self) -> None:
-        """Send the parameters of the seated tickets to the device; empty rows are neutral."""
-        seats = self._scheduler.rows
-        rows = Rows.stack(
-            [t.job.params if t else SamplingParams(temperature=0.0) for t in seats],
-            [t.job.report if t else Report() for t in seats],
-        )
-        self._rows = jax.device_put(rows)
-        top = max((t.job.report.top for t in seats if t), default=0)
-        top = min(bucket(top, TOP), max(TOP, self.config.vocab_size))
-        if self._on_cpu:  # one program for all
-            self._variant = Variant(top=top)
-        else:
-            guided = [bool(t and t.job.guide) for t in seats]
-            self._variant = Variant.needed(rows, guided, top=top)
 
     def _decode(self) -> bool:
         """Send one more block if some row still needs tokens; whether one was sent."""
@@ -395,14 +333,11 @@ class Engine:
         count = scheduler.block(1 if self._on_cpu else BLOCK)
         if not count:
             return False
-        self._fit(0, scheduler.wanted_slots(count))
+        self._batch.fit(0, scheduler.wanted_slots(count))
         if not self._blocks:
             self._clock = time.perf_counter()
         compiled = len(self.stats.compiles)
-        with self.stats.watch(f"decode[{self._shape}, steps={count}]"):
-            self._state, drawn = self.steps.decode(
-                self.leaves, self._state, self._rows, self._guides.tables, count, self._variant
-            )
+        drawn = self._batch.step(self.leaves, count)
         for ticket in scheduler.running:
             ticket.dispatched += count
         scheduler.note_steps(count)
@@ -413,7 +348,7 @@ class Engine:
 
     def _read(self, block: Block) -> None:
         """Wait for a block and pass its tokens on."""
-        drawn = jax.device_get(block.drawn)
+        drawn = self.steps.read(block.drawn)
         before = self.stats.generated
         began, self._clock = self._clock, time.perf_counter()
         for row, ticket in enumerate(block.tickets):
@@ -423,7 +358,7 @@ class Engine:
                     ticket.take(events_of(drawn, row, ticket.job.report))
                 except Exception as error:  # the device did its part: no other row is concerned
                     log.exception("a token could not be passed on")
-                    _fail([ticket], EngineFault(f"A token could not be passed on: {error}"))
+                    fail([ticket], EngineFault(f"A token could not be passed on: {error}"))
                 self.stats.generated += len(ticket.told) - told
         if block.timed:
             self.stats.decode_seconds += self._clock - began
@@ -438,6 +373,6 @@ class Engine:
         return self._weight_bytes + slots * each
 
 
-def _fail(tickets: Iterable[Ticket], error: ToolkitError) -> None:
+def fail(tickets: Iterable[Ticket], error: ToolkitError) -> None:
     for ticket in tickets:
         ticket.finish(Failed(ticket, error))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import jax
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from toolkit.sampling.guide import Guide, GuideTables, pack
 
@@ -13,7 +12,8 @@ class Guidebook:
     """Which guide starts at which node of the tables. Guides that no row needs are dropped when
     others come."""
 
-    def __init__(self) -> None:
+    def __init__(self, put: Callable[[Any], Any]) -> None:
+        self._put = put
         self.tables: GuideTables | None = None
         self.starts: dict[Guide, int] = {}
 
@@ -25,7 +25,7 @@ class Guidebook:
             return {}
         before, guides = self.starts, tuple(dict.fromkeys((*used, *new)))
         tables, starts = pack(guides)
-        self.tables = jax.device_put(tables)
+        self.tables = self._put(tables)
         self.starts = dict(zip(guides, starts, strict=True))
         return {guide: self.starts[guide] - before[guide] for guide in used}
 

@@ -85,7 +85,7 @@ class Prompted:
 
     ticket: Ticket
     scores: PromptScores | None
-    logits: jax.Array | None = None
+    logits: jax.Array | np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -138,14 +138,12 @@ class Ticket:
         self.row, self.dispatched, self.generated = None, 0, 0
         self.node = 1 if self.job.guide else 0
 
-    def prompted(self, scores: PromptScores | None, logits: jax.Array) -> None:
+    def prompted(self, scores: PromptScores | None, logits: jax.Array | np.ndarray | None) -> None:
         """The prompt is in the cache. A job without tokens to generate is over now."""
         asked = self.job.score is not None
         if not self._announced:
             self._announced = True
-            self.events.put(
-                Prompted(self, scores if asked else None, logits if self.job.logits else None)
-            )
+            self.events.put(Prompted(self, scores if asked else None, logits))
         if self.job.max_tokens == 0:
             self.finish(Ended(self, "length"))
 

@@ -58,7 +58,7 @@ class Prefill:
             cache = steps.stretch(near.cache, slots)
         else:
             shared, rows = 0, len(jobs)
-            cache = KVCache.zeros(steps.config, rows=rows, slots=slots, dtype=leaves[0].dtype)
+            cache = steps.empty_cache(rows, slots, leaves[0].dtype)
         return cls(steps, leaves, tuple(jobs), cache, slots, start=shared, reused=shared)
 
     @property

@@ -34,6 +34,9 @@ class Limits:
     """Sequences that run at one time; more wait."""
     min_rows: int = 1
     """Smallest bucket of rows; 2 in strict mode, since one row alone takes another CPU kernel."""
+    groups: int = 1
+    """Devices, or groups of them, that hold the same number of rows each; `min_rows` is a multiple
+    of it. A row stays where it is."""
     context: int = 2048
     """Tokens of prompt and completion together."""
     patience: int = 16
@@ -63,8 +66,11 @@ class Scheduler:
         self.waiting = collections.deque(t for t in self.waiting if not t.cancelled)
 
     def seat(self, ticket: Ticket) -> int:
-        """Give a ticket the first free row."""
-        row = self.rows.index(None)
+        """Give a ticket the first free row, where devices hold rows of their own on the one with
+        the fewest in use."""
+        share, loads = self._share, [len(group) for group in self._groups()]
+        free = (row for row, ticket in enumerate(self.rows) if ticket is None)
+        row = min(free, key=lambda row: loads[row // share])
         self.rows[row] = ticket
         ticket.row = row
         return row
@@ -73,7 +79,8 @@ class Scheduler:
         """The bucket for all that run, arrive and wait; a smaller one than now only after some
         patience."""
         need = min(len(self.running) + arriving + len(self.waiting), self.limits.max_rows)
-        size = row_bucket(max(need, self.limits.min_rows))
+        fullest = max(map(len, self._groups()))
+        size = row_bucket(max(need, self.limits.min_rows, self.limits.groups * fullest))
         if size >= len(self.rows):
             self._idle_steps = 0
             return size
@@ -99,14 +106,30 @@ class Scheduler:
         return max((used(t, ahead) for t in self.running), default=0)
 
     def rearrange(self, size: int) -> list[int]:
-        """Move the running tickets to the front of `size` rows; the old row of each new row."""
-        running = self.running
-        source = [ticket.row or 0 for ticket in running]
-        self.rows = [*running, *[None] * (size - len(running))]
-        for row, ticket in enumerate(running):
-            ticket.row = row
+        """Move the running tickets to the front of `size` rows; the old row of each new row. Where
+        devices hold rows of their own, to the front of these and counted within these."""
+        groups, before, share = self._groups(), self._share, size // self.limits.groups
+        self.rows, source = [], []
+        for first, group in enumerate(groups):
+            empty = share - len(group)
+            source += [*((ticket.row or 0) - first * before for ticket in group), *[0] * empty]
+            self.rows += [*group, *[None] * empty]
+        for row, ticket in enumerate(self.rows):
+            if ticket is not None:
+                ticket.row = row
         self._idle_steps = 0
-        return source + [0] * (size - len(running))
+        return source
+
+    @property
+    def _share(self) -> int:
+        """Rows of one group."""
+        return len(self.rows) // self.limits.groups
+
+    def _groups(self) -> list[list[Ticket]]:
+        """The tickets that run, by the devices that hold their rows."""
+        share = self._share
+        parts = (self.rows[i * share : (i + 1) * share] for i in range(self.limits.groups))
+        return [[ticket for ticket in part if ticket is not None] for part in parts]
 
 
 def expected(job: Job) -> int:

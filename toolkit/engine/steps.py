@@ -1,4 +1,4 @@
-"""The jitted functions and the state they pass on, nothing else.
+"""The jitted functions, nothing else.
 
     prefill   one chunk of prompts into a cache of their own    -> cache, last tokens' logits
     insert    a prompt's cache and logits into a row            -> state
@@ -7,7 +7,8 @@
     resize    the same rows in another bucket of rows or slots  -> state
 
 Each takes the decoder as flat leaves. A state that goes in is donated: its memory becomes that of
-the state that comes out.
+the state that comes out. On a mesh each is the same function of one device's part of the arrays,
+under `jax.shard_map`; the prompts' own caches are the same on all devices along "data".
 """
 
 from __future__ import annotations
@@ -16,73 +17,38 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from toolkit.models.cache import KVCache, upload
+from toolkit.engine.state import (
+    DRAWN,
+    ONE_LOGITS,
+    PROMPT_LOGITS,
+    PROMPTS,
+    ROWS,
+    SAME,
+    STATE,
+    Arrival,
+    DecodeState,
+    accept,
+    resized,
+)
+from toolkit.models.cache import KVCache
 from toolkit.models.config import ModelConfig
 from toolkit.models.decoder import Decoder
-from toolkit.sampling.guide import GuideTables, advance
+from toolkit.models.sharding import DATA, Split
 from toolkit.sampling.logprobs import score
 from toolkit.sampling.sample import Variant, sample
 from toolkit.sampling.transforms import History
+from toolkit.sampling.vocabulary import columns_of, ids_of, largest, parts
 
 SCORE_ROWS = 32
 """Positions whose logits exist at one time while a prompt is scored."""
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class DecodeState:
-    """Everything that a decode step needs of the step before it, a row a sequence."""
-
-    cache: KVCache
-    logits: Float[Array, "B V"]
-    """Of rows that wait for their first token; the others' are stale."""
-    token: Int[Array, "B"]
-    """Drawn last, not yet in the cache."""
-    position: Int[Array, "B"]
-    """Tokens in the cache, which is the slot that `token` will take."""
-    history: History
-
-    @classmethod
-    def zeros(cls, config: ModelConfig, *, rows: int, slots: int, dtype: DTypeLike) -> DecodeState:
-        """An empty batch."""
-
-        def empty(kind: type, *shape: int) -> Array:
-            return upload(np.zeros((rows, *shape), kind))
-
-        vocab = config.vocab_size
-        return cls(
-            cache=KVCache.zeros(config, rows=rows, slots=slots, dtype=dtype),
-            logits=empty(np.float32, vocab),
-            token=empty(np.int32),
-            position=empty(np.int32),
-            history=History(
-                step=empty(np.int32),
-                counts=empty(np.int32, vocab),
-                prompted=empty(np.bool_, vocab),
-                node=empty(np.int32),
-            ),
-        )
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Arrival:
-    """A sequence on its way into a row: where it goes, how long its prompt is, where its guide
-    starts."""
-
-    row: Int[Array | np.ndarray | np.integer, ""]
-    length: Int[Array | np.ndarray | np.integer, ""]
-    node: Int[Array | np.ndarray | np.integer, ""]
-    prompt: Int[Array | np.ndarray, "S"]
-    """The prompt's ids, padded with the vocabulary's size."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,34 +56,125 @@ class Steps:
     """The compiled functions of one decoder."""
 
     config: ModelConfig
+    part: ModelConfig
+    """What one device computes: on a mesh a part of the model, else all of it."""
     rebuild: Callable[[tuple], Decoder]
     """From flat leaves to the module, while a function is traced."""
+    split: Split | None = None
+    places: tuple[Any, ...] = ()
+    """Where each leaf lies on the mesh."""
     traces: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     """How often each function was traced: a second trace is a second program."""
 
     @classmethod
-    def of(cls, decoder: Decoder) -> tuple[Steps, tuple]:
-        """Split a decoder into its functions and its leaves."""
+    def of(cls, decoder: Decoder, split: Split | None = None) -> tuple[Steps, tuple]:
+        """Split a decoder into its functions and its leaves; on a mesh, one that was loaded for
+        it."""
         graph, state = nnx.split(decoder)
         leaves, structure = jax.tree.flatten(state)
 
         def rebuild(leaves: tuple) -> Decoder:
             return nnx.merge(graph, jax.tree.unflatten(structure, leaves))
 
-        return cls(config=decoder.config, rebuild=rebuild), tuple(leaves)
+        steps = cls(
+            config=decoder.config if split is None else split.config,
+            part=decoder.config,
+            rebuild=rebuild,
+            split=split,
+            places=() if split is None else tuple(leaf.sharding.spec for leaf in leaves),
+        )
+        return steps, tuple(leaves)
+
+    def _spread(self, body: Callable, inputs: Any, outputs: Any) -> Callable:
+        """A function of one device's parts as one of whole arrays, which lie as said."""
+        if self.split is None:
+            return body
+        return jax.shard_map(
+            body, mesh=self.split.mesh, in_specs=inputs, out_specs=outputs, check_vma=False
+        )
+
+    def _local(self, rows: int) -> int:
+        """How many of the rows a device holds."""
+        return rows if self.split is None else rows // self.split.data
+
+    def _here(self, row: Array, rows: int) -> tuple[Array, Bool[Array, ""] | None]:
+        """A row's number among a device's, and whether it is one of them; None: it always is."""
+        if self.split is None or self.split.data == 1:
+            return row, None
+        row = row - jax.lax.axis_index(DATA) * rows
+        mine = (row >= 0) & (row < rows)
+        return jnp.where(mine, row, rows), mine
+
+    def _logits(self, decoder: Decoder, hidden: Float[Array, "N D"]) -> Float[Array, "N V"]:
+        """The decoder's; -inf for ids that only fill up the last device's part."""
+        logits = decoder.logits(hidden)
+        if logits.shape[1] * parts() == self.config.vocab_size:
+            return logits
+        return jnp.where(ids_of(logits) < self.config.vocab_size, logits, -jnp.inf)
+
+    def _final_logits(
+        self, decoder: Decoder, hidden: Float[Array, "B T D"], last: Int[Array, "B"]
+    ) -> Float[Array, "B V"]:
+        """The logits after each prompt's last token. At least two rows meet the head, so that a
+        prompt has the same bits alone and in a group."""
+        final = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+        if len(final) > 1:
+            return self._logits(decoder, final)
+        return self._logits(decoder, jnp.concatenate([final, final]))[:1]
+
+    def put(self, tree: Any, *axes: str) -> Any:
+        """NumPy arrays on the device, in memory of their own, so that they may be donated. On a
+        mesh, where these first axes say."""
+        if self.split is None:
+            return jax.device_put(tree, may_alias=False)
+        return jax.tree.map(functools.partial(self.split.put, axes=axes), tree)
+
+    def read(self, tree: Any) -> Any:
+        """Arrays as NumPy's, whole. Among several processes all must call it at the same point."""
+        if self.split is not None and jax.process_count() > 1:
+            tree = self._everywhere(tree)
+        return jax.device_get(tree)
+
+    @functools.cached_property
+    def _everywhere(self):
+        assert self.split is not None, "a device alone holds everything"
+        return jax.jit(lambda tree: tree, out_shardings=self.split.sharding())
+
+    @functools.cached_property
+    def empty(self):
+        """`(rows, slots, dtype) -> state`: an empty batch, made on the device; all are static."""
+
+        def run(rows: int, slots: int, dtype: DTypeLike) -> DecodeState:
+            make = functools.partial(
+                DecodeState.zeros, self.part, rows=self._local(rows), slots=slots, dtype=dtype
+            )
+            return self._spread(make, (), STATE)()
+
+        return jax.jit(run, static_argnums=(0, 1, 2))
+
+    @functools.cached_property
+    def empty_cache(self):
+        """`(rows, slots, dtype) -> cache` of prompts, in the same way."""
+
+        def run(rows: int, slots: int, dtype: DTypeLike) -> KVCache:
+            make = functools.partial(KVCache.zeros, self.part, rows=rows, slots=slots, dtype=dtype)
+            return self._spread(make, (), PROMPTS)()
+
+        return jax.jit(run, static_argnums=(0, 1, 2))
 
     @functools.cached_property
     def prefill(self):
         """`(leaves, cache, tokens[B, T], start[B], last[B]) -> (cache, logits[B, V])`; the cache
         is donated."""
 
-        def run(leaves, cache, tokens, start, last):
+        def body(leaves, cache, tokens, start, last):
             self.traces["prefill"] += 1
             decoder = self.rebuild(leaves)
             hidden, cache = decoder(tokens, start, cache)
-            return cache, final_logits(decoder, hidden, last)
+            return cache, self._final_logits(decoder, hidden, last)
 
-        return jax.jit(run, donate_argnums=1)
+        inputs = self.places, PROMPTS, SAME, SAME, SAME
+        return jax.jit(self._spread(body, inputs, (PROMPTS, PROMPT_LOGITS)), donate_argnums=1)
 
     @functools.cached_property
     def prefill_scored(self):
@@ -127,7 +184,7 @@ class Steps:
         logits[B, V], Scored[B * T])`. Logits exist for a few positions at a time. `top` is static.
         """
 
-        def run(leaves, cache, tokens, start, last, targets, top):
+        def body(top, leaves, cache, tokens, start, last, targets):
             self.traces["prefill_scored"] += 1
             decoder = self.rebuild(leaves)
             hidden, cache = decoder(tokens, start, cache)
@@ -135,13 +192,19 @@ class Steps:
             chunks = hidden.reshape(-1, rows, hidden.shape[-1])
 
             def chunk(pair):
-                logits = decoder.logits(pair[0])
-                width = min(top, logits.shape[1])
-                return score(logits, pair[1], top_ids=jax.lax.top_k(logits, width)[1], details=True)
+                logits = self._logits(decoder, pair[0])
+                return score(logits, pair[1], top_ids=largest(logits, top)[1], details=True)
 
             scored = jax.lax.map(chunk, (chunks, targets.reshape(-1, rows)))
             scored = jax.tree.map(lambda x: x.reshape(tokens.size, *x.shape[2:]), scored)
-            return cache, final_logits(decoder, hidden, last), scored
+            return cache, self._final_logits(decoder, hidden, last), scored
+
+        def run(leaves, cache, tokens, start, last, targets, top):
+            inputs = self.places, PROMPTS, SAME, SAME, SAME, SAME
+            on_each = self._spread(
+                functools.partial(body, top), inputs, (PROMPTS, PROMPT_LOGITS, SAME)
+            )
+            return on_each(leaves, cache, tokens, start, last, targets)
 
         return jax.jit(run, donate_argnums=1, static_argnums=6)
 
@@ -153,14 +216,19 @@ class Steps:
 
     @functools.cached_property
     def _rows_apart(self):
-        def run(cache: KVCache, logits, rows: int):
+        heads = self.part.kv_heads
+
+        def body(cache: KVCache, logits):
             self.traces["rows_apart"] += 1
-            heads = self.config.kv_heads
 
             def part(row):
                 return jax.tree.map(lambda x: x[row * heads : (row + 1) * heads], cache)
 
-            return [(part(row), logits[row]) for row in range(rows)]
+            return [(part(row), logits[row]) for row in range(len(logits))]
+
+        def run(cache: KVCache, logits, rows: int):
+            outputs = [(PROMPTS, ONE_LOGITS)] * rows
+            return self._spread(body, (PROMPTS, PROMPT_LOGITS), outputs)(cache, logits)
 
         return jax.jit(run, static_argnums=2)
 
@@ -168,17 +236,22 @@ class Steps:
     def insert(self):
         """`(state, cache, logits[V], Arrival) -> state`; the state is donated, the cache is not."""
 
-        def run(state: DecodeState, cache: KVCache, logits, arrival: Arrival) -> DecodeState:
+        heads, vocab = self.part.kv_heads, self.part.vocab_size
+
+        def body(state: DecodeState, cache: KVCache, logits, arrival: Arrival) -> DecodeState:
             self.traces["insert"] += 1
-            heads, row = self.config.kv_heads, arrival.row
+            row, mine = self._here(jnp.asarray(arrival.row), len(state.token))
 
             def put(old, new):
-                slots = min(old.shape[1], new.shape[1])
-                return jax.lax.dynamic_update_slice(old, new[:, :slots], (row * heads, 0, 0))
+                at = row * heads, 0, 0
+                new = new[:, : old.shape[1]]
+                if mine is not None:
+                    new = jnp.where(mine, new, jax.lax.dynamic_slice(old, at, new.shape))
+                return jax.lax.dynamic_update_slice(old, new, at)
 
             history = state.history
-            vocab = self.config.vocab_size
-            seen = jnp.zeros((vocab,), jnp.bool_).at[arrival.prompt].set(True, mode="drop")
+            column = columns_of(jnp.asarray(arrival.prompt), vocab)
+            seen = jnp.zeros((vocab,), jnp.bool_).at[column].set(True, mode="drop")
             return DecodeState(
                 cache=jax.tree.map(put, state.cache, cache),
                 logits=state.logits.at[row].set(logits),
@@ -192,18 +265,26 @@ class Steps:
                 ),
             )
 
-        return jax.jit(run, donate_argnums=0)
+        return jax.jit(
+            self._spread(body, (STATE, PROMPTS, ONE_LOGITS, SAME), STATE), donate_argnums=0
+        )
 
     @functools.cached_property
     def first(self):
         """`(state, rows, tables, pending[B], variant) -> (state, Drawn[1, B])`; the state is
         donated."""
 
-        def run(state, rows, tables, pending: Bool[Array, "B"], variant: Variant):
+        def body(variant: Variant, state, rows, tables, pending):
             self.traces["first"] += 1
             drawn = sample(state.logits, rows, state.history, tables, variant)
             state = accept(state, drawn.token, tables, pending)
             return state, jax.tree.map(lambda x: x[None], drawn)
+
+        def run(state, rows, tables, pending: Bool[Array, "B"], variant: Variant):
+            on_each = self._spread(
+                functools.partial(body, variant), (STATE, ROWS, SAME, ROWS), (STATE, DRAWN)
+            )
+            return on_each(state, rows, tables, pending)
 
         return jax.jit(run, donate_argnums=0, static_argnums=4)
 
@@ -211,13 +292,13 @@ class Steps:
     def decode(self):
         """`(leaves, state, rows, tables, count, variant) -> (state, Drawn[count, B])`; donated."""
 
-        def run(leaves, state, rows, tables, count: int, variant: Variant):
+        def body(count: int, variant: Variant, leaves, state, rows, tables):
             self.traces["decode"] += 1
             decoder = self.rebuild(leaves)
 
             def step(state: DecodeState, _):
                 hidden, cache = decoder(state.token[:, None], state.position, state.cache)
-                logits = decoder.logits(hidden[:, 0])
+                logits = self._logits(decoder, hidden[:, 0])
                 drawn = sample(logits, rows, state.history, tables, variant)
                 state = dataclasses.replace(state, cache=cache, position=state.position + 1)
                 return accept(state, drawn.token, tables, None), drawn
@@ -227,18 +308,23 @@ class Steps:
                 return state, jax.tree.map(lambda x: x[None], drawn)
             return jax.lax.scan(step, state, None, length=count)
 
+        def run(leaves, state, rows, tables, count: int, variant: Variant):
+            inputs = self.places, STATE, ROWS, SAME
+            on_each = self._spread(functools.partial(body, count, variant), inputs, (STATE, DRAWN))
+            return on_each(leaves, state, rows, tables)
+
         return jax.jit(
             run, donate_argnums=1, static_argnums=(4, 5), compiler_options=compiler_options()
         )
 
     @functools.cached_property
     def resize(self):
-        """`(state, source[B'], slots) -> state` with row i from row `source[i]`; `slots` is
-        static."""
+        """`(state, source[B'], slots) -> state` with row i from row `source[i]`; `slots` is static.
+        On a mesh a row stays on its devices, and `source` counts the rows of these."""
+        heads = self.part.kv_heads
 
-        def run(state: DecodeState, source: Int[Array, "B"], slots: int) -> DecodeState:
+        def body(slots: int, state: DecodeState, source: Int[Array, "B"]) -> DecodeState:
             self.traces["resize"] += 1
-            heads = self.config.kv_heads
             index = source[:, None] * heads + jnp.arange(heads, dtype=jnp.int32)[None, :]
 
             def move(x):
@@ -252,15 +338,22 @@ class Steps:
                 history=jax.tree.map(lambda x: x[source], state.history),
             )
 
+        def run(state: DecodeState, source: Int[Array, "B"], slots: int) -> DecodeState:
+            on_each = self._spread(functools.partial(body, slots), (STATE, ROWS), STATE)
+            return on_each(state, source)
+
         return jax.jit(run, static_argnums=2)
 
     @functools.cached_property
     def stretch(self):
         """`(cache, slots) -> cache`: a copy of one prompt's cache in another bucket of slots."""
 
-        def run(cache: KVCache, slots: int) -> KVCache:
+        def body(slots: int, cache: KVCache) -> KVCache:
             self.traces["stretch"] += 1
             return jax.tree.map(lambda x: resized(x, slots), cache)
+
+        def run(cache: KVCache, slots: int) -> KVCache:
+            return self._spread(functools.partial(body, slots), (PROMPTS,), PROMPTS)(cache)
 
         return jax.jit(run, static_argnums=1)
 
@@ -269,44 +362,3 @@ def compiler_options() -> dict[str, int]:
     """What the decode step is compiled with: on CPU the widest vectors, 5 % faster where memory is
     the limit and without effect on processors that lack them."""
     return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
-
-
-def final_logits(
-    decoder: Decoder, hidden: Float[Array, "B T D"], last: Int[Array, "B"]
-) -> Float[Array, "B V"]:
-    """The logits after each prompt's last token. At least two rows meet the head, so that a prompt
-    has the same bits alone and in a group."""
-    final = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
-    if len(final) > 1:
-        return decoder.logits(final)
-    return decoder.logits(jnp.concatenate([final, final]))[:1]
-
-
-def accept(
-    state: DecodeState, token: Int[Array, "B"], tables: GuideTables, which: Bool[Array, "B"] | None
-) -> DecodeState:
-    """Make the drawn tokens the rows' last ones; `which` None means all rows."""
-    history = state.history
-    rows = jnp.arange(token.shape[0], dtype=jnp.int32)
-    one = jnp.ones_like(token) if which is None else which.astype(jnp.int32)
-    node = advance(tables, history.node, token)
-    if which is not None:
-        token = jnp.where(which, token, state.token)
-        node = jnp.where(which, node, history.node)
-    return dataclasses.replace(
-        state,
-        token=token,
-        history=History(
-            step=history.step + one,
-            counts=history.counts.at[rows, token].add(one),
-            prompted=history.prompted,
-            node=node,
-        ),
-    )
-
-
-def resized(x: Float[Array, "BH S K"], slots: int) -> Float[Array, "BH S2 K"]:
-    """Cut or pad the slots."""
-    if slots <= x.shape[1]:
-        return x[:, :slots]
-    return jnp.pad(x, ((0, 0), (0, slots - x.shape[1]), (0, 0)))

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from toolkit.models.cache import LayerCache, attend
 from toolkit.models.config import Activation, Layer, ModelConfig
 from toolkit.models.int8 import Int8Linear
-from toolkit.models.layers import Linear, make_norm
+from toolkit.models.layers import Linear, make_norm, projected
 from toolkit.models.mixture import Mixture
 from toolkit.models.rotary import rotate
 
@@ -52,8 +52,9 @@ class Block(nnx.Module):
         self.qkv = linear(c.width, queries + 2 * keys, bias=c.qkv_bias)
         widths = {"head": (c.head_width, c.head_width), "whole": (queries, keys), None: None}
         normed = widths[c.query_key_norm]
-        self.query_norm = norm(width=normed[0]) if normed else None
-        self.key_norm = norm(width=normed[1]) if normed else None
+        whole = c.query_key_norm == "whole"
+        self.query_norm = norm(width=normed[0], divided=whole) if normed else None
+        self.key_norm = norm(width=normed[1], divided=whole) if normed else None
         self.output = linear(queries, c.width, bias=c.output_bias)
         self.attention_post_norm = norm(width=c.width) if c.post_norm else None
         self.mlp_norm = norm(width=c.width) if c.pre_norm else None
@@ -94,7 +95,8 @@ class Block(nnx.Module):
             cap=c.attention_cap,
             window=self.kind.window,
         )
-        return self.output(mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)), layer
+        mixed = mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)
+        return projected(self.output, mixed), layer
 
     def heads(self, qkv: Float[Array, "B T QKV"]) -> tuple[Array, Array, Array]:
         """Queries, keys and values: `[B, T, (H + 2 H_kv) K]` -> `[B, N, T, K]` each."""
@@ -116,9 +118,9 @@ class Block(nnx.Module):
             return self.mixture(x)
         activation = ACTIVATIONS[self.config.activation]
         if not self.config.gated:
-            return self.down(activation(self.gate_up(x)))
+            return projected(self.down, activation(self.gate_up(x)))
         gate, up = jnp.split(self.gate_up(x), 2, axis=-1)
-        return self.down(activation(gate) * up)
+        return projected(self.down, activation(gate) * up)
 
 
 def normed(norm: Callable[[Array], Array] | None, x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
@@ -14,6 +14,11 @@ from toolkit.models.config import ModelConfig
 
 ONES = 8
 """Columns of ones in a sum's product; fewer than eight go to another CPU kernel."""
+
+FEW = 16
+"""Queries that read one head's cache together, of a prompt more, of decoding at most."""
+
+Product = Callable[[Array, Array], Array]
 
 
 @jax.tree_util.register_dataclass
@@ -53,22 +58,14 @@ class KVCache:
 
     @classmethod
     def zeros(cls, config: ModelConfig, *, rows: int, slots: int, dtype: DTypeLike) -> KVCache:
-        """An empty cache for `rows` sequences of up to `slots` tokens.
-
-        Uploaded, not computed: no program is compiled and none waits behind those that run.
-        """
+        """An empty cache for `rows` sequences of up to `slots` tokens."""
         shape = (rows * config.kv_heads, slots, config.head_width)
-        empty = np.zeros(shape, dtype)
         return cls(
             layers=tuple(
-                LayerCache(keys=upload(empty), values=upload(empty)) for _ in range(config.layers)
+                LayerCache(keys=jnp.zeros(shape, dtype), values=jnp.zeros(shape, dtype))
+                for _ in range(config.layers)
             )
         )
-
-
-def upload(array: np.ndarray) -> Array:
-    """A device array with memory of its own, so that it may be donated."""
-    return jax.device_put(array, may_alias=False)
 
 
 def attend(
@@ -87,20 +84,11 @@ def attend(
     """
     batch, heads, length, width = q.shape
     both, slots = layer.keys.shape[:2]
-    precision = exact(q.dtype)
     grouped = q.reshape(both, batch * heads // both * length, width)
-    # One query a row: on CPU the product is faster with the keys on the left; the barrier keeps XLA
-    # from turning it round.
-    left, right = (layer.keys, grouped) if length == 1 else (grouped, layer.keys)
-    scores = jax.lax.dot_general(
-        left,
-        right,
-        (((2,), (2,)), ((0,), (0,))),
-        precision=precision,
-        preferred_element_type=jnp.float32,
+    alone = batch * length == 1
+    scores = (
+        apart(against_keys, grouped, layer.keys) if alone else against_keys(grouped, layer.keys)
     )
-    if length == 1:
-        scores = jnp.swapaxes(jax.lax.optimization_barrier(scores), 1, 2)
     scores = scores.reshape(batch, heads, length, slots) * (width**-0.5 if scale is None else scale)
     scores = scores if cap is None else capped(scores, cap)
     last = start[:, None] + jnp.arange(length, dtype=jnp.int32)[None, :]
@@ -110,15 +98,44 @@ def attend(
         visible &= slot > last[:, :, None] - window
     scores = jnp.where(visible[:, None, :, :], scores, -jnp.inf)
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
-    total = along_slots(weights)
-    mixed = jax.lax.dot_general(
-        weights.astype(layer.values.dtype).reshape(both, -1, slots),
-        layer.values,
-        (((2,), (1,)), ((0,), (0,))),
-        precision=precision,
+    shares = weights.astype(layer.values.dtype).reshape(both, -1, slots)
+    mixed = apart(over_values, shares, layer.values) if alone else over_values(shares, layer.values)
+    total = jnp.sum(weights, axis=-1, keepdims=True) if alone else along_slots(weights)
+    return (mixed.reshape(batch, heads, length, width) / total).astype(q.dtype)
+
+
+def against_keys(q: Float[Array, "N Q K"], keys: Float[Array, "N S K"]) -> Float[Array, "N Q S"]:
+    """Each query's products with the keys, in float32."""
+    # Few queries: on CPU the product is faster with the keys on the left; the barrier keeps XLA
+    # from turning it round.
+    few = q.shape[1] <= FEW
+    scores = jax.lax.dot_general(
+        *((keys, q) if few else (q, keys)),
+        (((2,), (2,)), ((0,), (0,))),
+        precision=exact(q.dtype),
         preferred_element_type=jnp.float32,
     )
-    return (mixed.reshape(batch, heads, length, width) / total).astype(q.dtype)
+    return jnp.swapaxes(jax.lax.optimization_barrier(scores), 1, 2) if few else scores
+
+
+def over_values(
+    shares: Float[Array, "N Q S"], values: Float[Array, "N S K"]
+) -> Float[Array, "N Q K"]:
+    """The values weighted by each query's shares, in float32."""
+    return jax.lax.dot_general(
+        shares,
+        values,
+        (((2,), (1,)), ((0,), (0,))),
+        precision=exact(shares.dtype),
+        preferred_element_type=jnp.float32,
+    )
+
+
+def apart(product: Product, left: Float[Array, "N Q A"], right: Array) -> Float[Array, "N Q C"]:
+    """A product query by query: on CPU XLA has a quick path for a matrix with a vector, and the
+    threads that it wakes for a few queries together take longer than the work."""
+    each = [product(left[:, i : i + 1], right) for i in range(left.shape[1])]
+    return jnp.concatenate(each, axis=1)
 
 
 def capped(x: Float[Array, "..."], cap: float) -> Float[Array, "..."]:

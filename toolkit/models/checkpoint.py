@@ -1,15 +1,15 @@
 """A checkpoint folder in Hugging Face's form -> a decoder with its weights.
 
 The folder holds config.json and model.safetensors, or its shards and model.safetensors.index.json.
-Each leaf of the decoder is filled from the mapped file straight into memory of its own: nothing
-refers to the file afterwards, so it may be overwritten or deleted while the model runs. The memory
-begins at a multiple of 64 bytes, which lets JAX adopt it on CPU without a second copy.
+Each leaf of the decoder, on a mesh each device's part of it, is filled from the mapped file
+straight into memory of its own: nothing refers to the file afterwards, so it may be overwritten or
+deleted while the model runs. The memory begins at a multiple of 64 bytes, which lets JAX adopt it
+on CPU without a second copy.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import mmap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,12 +22,14 @@ from flax import nnx
 
 from toolkit.errors import CheckpointError, UnsupportedModel
 from toolkit.models.adapter import Adapter
+from toolkit.models.arena import Arena
 from toolkit.models.config import ModelConfig
 from toolkit.models.decoder import Decoder
 from toolkit.models.families import Part, canonical_name, read_config, weight_parts
 from toolkit.models.int8 import rounded_on_host
 from toolkit.models.jsonfile import read_json
 from toolkit.models.safetensors import read_safetensors
+from toolkit.models.sharding import Split
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -47,9 +49,10 @@ def load(
     dtype: Any = jnp.float32,
     quant: str | None = None,
     adapter: Path | str | None = None,
+    split: Split | None = None,
 ) -> Decoder:
     """The decoder of a folder, with its weights as `dtype`, or those of projections as `quant`, and
-    with a LoRA adapter merged.
+    with a LoRA adapter merged. With a `split`, one device's decoder, whose arrays lie on all.
 
     Raises CheckpointError for files that are missing, damaged or do not fit the configuration,
     UnsupportedModel for what is not handled.
@@ -57,8 +60,8 @@ def load(
     folder = Path(folder)
     config = quantised(load_config(folder), quant)
     merge = None if adapter is None else Adapter.read(adapter, config)
-    leaves = read_weights(folder, config, dtype, adapter=merge)
-    return assemble(config, leaves, dtype=dtype)
+    leaves = read_weights(folder, config, dtype, adapter=merge, split=split)
+    return assemble(config if split is None else split.part, leaves, dtype=dtype)
 
 
 def load_config(folder: Path | str) -> ModelConfig:
@@ -103,7 +106,12 @@ class _SameKey(nnx.Rngs):
 
 
 def read_weights(
-    folder: Path | str, config: ModelConfig, dtype: Any, *, adapter: Adapter | None = None
+    folder: Path | str,
+    config: ModelConfig,
+    dtype: Any,
+    *,
+    adapter: Adapter | None = None,
+    split: Split | None = None,
 ) -> dict[str, jax.Array]:
     """Leaf path, such as `blocks.0.qkv.kernel`, -> array of `dtype`, every tensor accounted for.
 
@@ -126,15 +134,15 @@ def read_weights(
         adapter.check_all_used(parts)
     if config.quant is not None and config.tied_head:
         parts["head.kernel"] = parts["embedding"]
-    made = {}
+    made, arena = {}, Arena()
     for leaf, group in parts.items():
         rows = [_rows(part, tensors, adapter) for part in group]
         if config.quant is not None and leaf.endswith(".kernel"):
-            whole, scale = _whole_numbers(rows)
+            whole, scale = _whole_numbers(rows, arena)
             made[leaf] = jax.device_put(whole)
             made[leaf.removesuffix("kernel") + "scale"] = jax.device_put(scale)
         else:
-            made[leaf] = jax.device_put(_join(rows, jnp.dtype(dtype)))
+            made[leaf] = _placed(leaf, rows, jnp.dtype(dtype), arena, split)
         for part in group:
             _let_go(tensors[part.name])
     return made
@@ -156,9 +164,23 @@ def _rows(part: Part, tensors: Mapping[str, np.ndarray], adapter: Adapter | None
     return tensor if part.rows is None else part.rows(tensor)
 
 
-def _join(parts: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
+def _placed(
+    leaf: str, rows: list[np.ndarray], dtype: np.dtype, arena: Arena, split: Split | None
+) -> jax.Array:
+    """A leaf on the device; on a mesh, of each device's part no more than one copy on the host."""
+    if split is None:
+        return jax.device_put(_join(rows, dtype, arena))
+    pieces, shape = [], ()
+    for share, devices in split.shares(leaf, rows):
+        own = _join(share, dtype, arena)
+        pieces += [jax.device_put(own, device) for device in devices]
+        shape = own.shape
+    return split.whole(leaf, shape, pieces)
+
+
+def _join(parts: list[np.ndarray], dtype: np.dtype, arena: Arena) -> np.ndarray:
     """Stack along the first axis, as `dtype`, in aligned memory that nobody else can write."""
-    joined = _aligned((sum(len(part) for part in parts), *parts[0].shape[1:]), dtype)
+    joined = arena.empty((sum(len(part) for part in parts), *parts[0].shape[1:]), dtype)
     at = 0
     for part in parts:
         joined[at : at + len(part)] = part
@@ -167,10 +189,10 @@ def _join(parts: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
     return joined
 
 
-def _whole_numbers(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _whole_numbers(parts: list[np.ndarray], arena: Arena) -> tuple[np.ndarray, np.ndarray]:
     """The same as 8-bit whole numbers with a scale a row; a few rows at a time are floats."""
     rows = sum(len(part) for part in parts)
-    whole = _aligned((rows, parts[0].shape[1]), np.dtype(np.int8))
+    whole = arena.empty((rows, parts[0].shape[1]), np.dtype(np.int8))
     scale = np.empty(rows, np.float32)
     at = 0
     for part in parts:
@@ -181,14 +203,6 @@ def _whole_numbers(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
             at = end
     whole.flags.writeable = False
     return whole, scale
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An empty array that begins at a multiple of 64 bytes."""
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def read_tensors(folder: Path) -> dict[str, np.ndarray]:

@@ -10,7 +10,8 @@ Axes, everywhere in this project:
     V  vocabulary                 E  experts of a mixture
 
 The module is for definition and loading. A compiled step takes its leaves (`nnx.split`), because
-flattening module state on every call costs milliseconds.
+flattening module state on every call costs milliseconds. On a mesh its configuration is that of one
+device's part (`toolkit.models.sharding`), and it runs inside `jax.shard_map`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from toolkit.models.config import ModelConfig
 from toolkit.models.int8 import Int8Linear
 from toolkit.models.layers import Linear, contract, make_norm, normal
 from toolkit.models.rotary import angles
+from toolkit.models.sharding import looked_up
 
 
 class Decoder(nnx.Module):
@@ -72,7 +74,7 @@ class Decoder(nnx.Module):
         self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]
     ) -> Float[Array, "B T D"]:
         """What enters the first layer: `[B, T]`, `[B, T]` -> `[B, T, D]`."""
-        x = self.embedding[...][tokens]
+        x = looked_up(self.embedding[...], tokens)
         if self.config.embedding_scale is not None:
             x = x * jnp.asarray(self.config.embedding_scale, x.dtype)
         return x if self.positions is None else x + self.positions[...][positions]

@@ -6,6 +6,8 @@ Sources: RMS norm (Zhang and Sennrich 2019, arXiv 1910.07467), layer norm (Ba et
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -14,10 +16,22 @@ from jaxtyping import Array, Float
 
 from toolkit.models.cache import ONES, exact
 from toolkit.models.config import Norm
+from toolkit.models.sharding import parts, summed
 
 PARTS = 4
 """Parts of a kernel that meet a single row: on CPU XLA gives a small product to one core only, but
 each part of a batched one to the next free core."""
+
+
+@runtime_checkable
+class Projection(Protocol):
+    """What every kind of linear layer has."""
+
+    bias: nnx.Param | None
+
+    def product(
+        self, x: Float[Array, "... inputs"], result: DTypeLike | None = None
+    ) -> Float[Array, "... outputs"]: ...
 
 
 class Linear(nnx.Module):
@@ -77,6 +91,13 @@ def contract(
     return out.reshape(*x.shape[:-1], kernel.shape[0])
 
 
+def projected(linear: Projection, x: Float[Array, "... inputs"]) -> Float[Array, "... outputs"]:
+    """A projection whose inputs may be divided among devices: their parts are added, then the
+    bias."""
+    y = summed(linear.product(x))
+    return y if linear.bias is None else y + along_last(linear.bias[...], y)
+
+
 def along_last(vector: Float[Array, "N"], like: Float[Array, "..."]) -> Float[Array, "..."]:
     """A vector over the last axis, with as many axes as `like`."""
     return vector.reshape((1,) * (like.ndim - 1) + (-1,))
@@ -94,16 +115,28 @@ def total(x: Float[Array, "... N"]) -> Float[Array, "... 1"]:
 class RMSNorm(nnx.Module):
     """Divide by the root mean square over the last axis, in float32, and scale."""
 
-    def __init__(self, width: int, epsilon: float, *, kind: Norm = "rms", dtype: DTypeLike):
+    def __init__(
+        self,
+        width: int,
+        epsilon: float,
+        *,
+        kind: Norm = "rms",
+        divided: bool = False,
+        dtype: DTypeLike,
+    ):
         # With an offset of 1, zeros scale by one.
         start = jnp.zeros if kind == "rms_offset" else jnp.ones
         self.scale = nnx.Param(start((width,), dtype))
         self.epsilon = epsilon
         self.kind = kind
+        self.divided = divided
+        """Whether the features of one row lie on several devices where a layer does."""
 
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
         wide = x.astype(jnp.float32)
         mean = total(wide * wide) / x.shape[-1]
+        if self.divided:
+            mean = summed(mean) / parts()
         wide = wide * jax.lax.rsqrt(mean + self.epsilon)
         scale = along_last(self.scale[...], x)
         if self.kind == "rms":
@@ -130,8 +163,10 @@ class LayerNorm(nnx.Module):
         return (wide * scale + bias).astype(x.dtype)
 
 
-def make_norm(kind: Norm, width: int, epsilon: float, dtype: DTypeLike) -> RMSNorm | LayerNorm:
+def make_norm(
+    kind: Norm, width: int, epsilon: float, dtype: DTypeLike, *, divided: bool = False
+) -> RMSNorm | LayerNorm:
     """The norm of a configuration."""
     if kind == "layer":
         return LayerNorm(width, epsilon, dtype=dtype)
-    return RMSNorm(width, epsilon, kind=kind, dtype=dtype)
+    return RMSNorm(width, epsilon, kind=kind, divided=divided, dtype=dtype)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from toolkit.models.config import ModelConfig
 from toolkit.models.layers import Linear, contract, normal, total
+from toolkit.models.sharding import summed
 
 
 class Mixture(nnx.Module):
@@ -57,7 +58,7 @@ class Mixture(nnx.Module):
 
         none = jnp.zeros(rows.shape, jnp.float32)
         mixed, _ = jax.lax.scan(add, none, (gate_up, down, self.shares(rows).T))
-        return mixed.astype(x.dtype).reshape(x.shape)
+        return summed(mixed).astype(x.dtype).reshape(x.shape)
 
     def shares(self, rows: Float[Array, "N D"]) -> Float[Array, "N E"]:
         """How much of each expert a row takes: `[N, D]` -> `[N, E]`, zero where it is not chosen.

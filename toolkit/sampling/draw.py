@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
 from toolkit.sampling.sums import BLOCK, block_sums, in_blocks
+from toolkit.sampling.vocabulary import before, columns_of, highest, ids_of, lowest, parts, summed
 
 
 def uniforms(
@@ -43,22 +44,43 @@ def draw(
     """
     blocks = in_blocks(logits, -jnp.inf)
     held = block_sums(jnp.exp(blocks))
-    block = _invert(held, uniform[:, 0])
-    inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
-    token = block * BLOCK + _invert(jnp.exp(inside), uniform[:, 1])
-    return token, jnp.log(jnp.cumsum(held, axis=-1)[:, -1])
+    cumulative = jnp.cumsum(held, axis=-1)
+    earlier, whole = before(cumulative[:, -1])
+    if parts() > 1:
+        cumulative = cumulative + earlier[:, None]
+    first, last = _reached(held, cumulative, uniform[:, 0] * whole, ids_of(held))
+    block = jnp.minimum(lowest(first), highest(last))
+    token = block * BLOCK + _inside(blocks, columns_of(block, blocks.shape[1]), uniform[:, 1])
+    return token, jnp.log(whole)
 
 
-def _invert(mass: Float[Array, "B N"], uniform: Float[Array, "B"]) -> Int[Array, "B"]:
-    """First index with mass whose cumulative mass exceeds `uniform` times the whole.
+def _inside(
+    blocks: Float[Array, "B N 256"], block: Int[Array, "B"], uniform: Float[Array, "B"]
+) -> Int[Array, "B"]:
+    """The place of each row's token within its block; the device that holds the block says it."""
+    count = blocks.shape[1]
+    at = block if parts() == 1 else jnp.minimum(block, count - 1)
+    mass = jnp.exp(jnp.take_along_axis(blocks, at[:, None, None], axis=1)[:, 0])
+    cumulative = jnp.cumsum(mass, axis=-1)
+    index = jnp.arange(BLOCK, dtype=jnp.int32)[None, :]
+    first, last = _reached(mass, cumulative, uniform * cumulative[:, -1], index)
+    place = jnp.minimum(first, last)
+    return place if parts() == 1 else summed(jnp.where(block < count, place, 0))
+
+
+def _reached(
+    mass: Float[Array, "B N"],
+    cumulative: Float[Array, "B N"],
+    target: Float[Array, "B"],
+    index: Int[Array, "1 N"],
+) -> tuple[Int[Array, "B"], Int[Array, "B"]]:
+    """First index with mass whose cumulative mass exceeds the target, and the last one with mass,
+    in case rounding lets none exceed it.
 
     A cumulative sum in parallel may fall by a rounding, so `mass` is asked too: where it is 0
-    nothing is drawn. The last index with mass if rounding lets none exceed the target.
+    nothing is drawn.
     """
-    cumulative = jnp.cumsum(mass, axis=-1)
-    target = uniform[:, None] * cumulative[:, -1:]
-    index = jnp.arange(mass.shape[1], dtype=jnp.int32)[None, :]
     held = mass > 0
-    first = jnp.min(jnp.where(held & (cumulative > target), index, mass.shape[1]), axis=-1)
-    last = jnp.max(jnp.where(held, index, 0), axis=-1)
-    return jnp.minimum(first, last)
+    beyond = jnp.iinfo(jnp.int32).max
+    first = jnp.min(jnp.where(held & (cumulative > target[:, None]), index, beyond), axis=-1)
+    return first, jnp.max(jnp.where(held, index, 0), axis=-1)

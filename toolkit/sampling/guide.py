@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Int
 
 from toolkit.errors import InvalidRequest
 from toolkit.sampling.params import bucket
+from toolkit.sampling.vocabulary import columns_of
 
 FREE = 0
 """The node of rows without a guide, and of rows whose choice is complete."""
@@ -38,14 +39,18 @@ class GuideTables:
 
 
 def allowed(tables: GuideTables, node: Int[Array, "B"], vocab: int) -> Bool[Array, "B V"]:
-    """Which tokens may follow: `[B]` -> `[B, V]`. All of them at node 0."""
+    """Which tokens may follow: `[B]` -> `[B, V]`. All of them at node 0.
+
+    `vocab` is the number of columns, which are all ids where the vocabulary is whole.
+    """
     offset = jnp.arange(tables.window, dtype=jnp.int32)[None, :]
     index = tables.first[node][:, None] + offset
     inside = index < tables.first[node + 1][:, None]
     token = tables.token[jnp.minimum(index, tables.token.shape[0] - 1)]
     rows = jnp.arange(node.shape[0], dtype=jnp.int32)[:, None]
     mask = jnp.broadcast_to((node == FREE)[:, None], (node.shape[0], vocab))
-    return mask.at[rows, jnp.where(inside, token, vocab)].set(True, mode="drop")
+    column = jnp.where(inside, columns_of(token, vocab), vocab)
+    return mask.at[rows, column].set(True, mode="drop")
 
 
 def advance(tables: GuideTables, node: Int[Array, "B"], token: Int[Array, "B"]) -> Int[Array, "B"]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from toolkit.sampling.sums import total
+from toolkit.sampling.vocabulary import highest, ids_of, summed, taken
 
 
 @jax.tree_util.register_dataclass
@@ -43,11 +44,11 @@ def score(
     log of the summed exponentials. The distance comes first: it is exact where the largest logit is
     large.
     """
-    peak = jnp.max(logits, axis=-1, keepdims=True)
+    peak = highest(jnp.max(logits, axis=-1, keepdims=True))
     mass = jnp.exp(logits - peak)
     whole = total(mass)[:, None]
     norm = jnp.log(whole)
-    own = jnp.take_along_axis(logits, token[:, None], axis=1)
+    own = taken(logits, token[:, None])
     rank = jnp.zeros(token.shape, jnp.int32)
     entropy = jnp.zeros(token.shape, jnp.float32)
     if details:
@@ -59,13 +60,12 @@ def score(
         rank=rank,
         entropy=entropy,
         top_ids=top_ids,
-        top_logprobs=jnp.take_along_axis(logits, top_ids, axis=1) - peak - norm,
+        top_logprobs=taken(logits, top_ids) - peak - norm,
     )
 
 
 def rank_of(logits: Float[Array, "B V"], token: Int[Array, "B"]) -> Int[Array, "B"]:
     """Place of a token among all, 1 for the most probable: `[B, V]`, `[B]` -> `[B]`."""
-    own = jnp.take_along_axis(logits, token[:, None], axis=1)
-    ids = jnp.arange(logits.shape[1], dtype=jnp.int32)[None, :]
-    before = (logits > own) | ((logits == own) & (ids < token[:, None]))
-    return 1 + jnp.sum(before.astype(jnp.int32), axis=-1)
+    own = taken(logits, token[:, None])
+    before = (logits > own) | ((logits == own) & (ids_of(logits) < token[:, None]))
+    return 1 + summed(jnp.sum(before.astype(jnp.int32), axis=-1))

@@ -15,7 +15,7 @@ from toolkit.sampling.draw import draw, uniforms
 from toolkit.sampling.guide import GuideTables
 from toolkit.sampling.logprobs import Scored, score
 from toolkit.sampling.params import Rows
-from toolkit.sampling.smallest import CANDIDATES, largest, no_leaders
+from toolkit.sampling.smallest import CANDIDATES
 from toolkit.sampling.sums import total
 from toolkit.sampling.transforms import (
     CUTS,
@@ -27,6 +27,7 @@ from toolkit.sampling.transforms import (
     penalty_of,
 )
 from toolkit.sampling.truncation import Cutter, Kept
+from toolkit.sampling.vocabulary import highest, largest, no_leaders, parts, summed, taken
 
 TOP = 20
 """Alternatives that every program can report; more make another program."""
@@ -117,7 +118,7 @@ def _sample(
     variant: Variant,
 ) -> Drawn:
     guard = _Guard(variant)
-    width = min(variant.top, logits.shape[1])
+    width = min(variant.top, logits.shape[1] * parts())
     top_ids = guard.when(
         jnp.any(rows.top > 0),
         lambda: largest(logits, width)[1],
@@ -157,9 +158,7 @@ def _sample(
         kept_mass=spread[2],
         bias=bias_of(rows, token),
         penalty=penalty_of(_at(logits, token) + bias_of(rows, token), rows, history, token),
-        top_sampling_logprobs=jnp.minimum(
-            jnp.take_along_axis(final, top_ids, axis=1) - whole[:, None], 0.0
-        ),
+        top_sampling_logprobs=jnp.minimum(taken(final, top_ids) - whole[:, None], 0.0),
         dropped=dropped,
     )
 
@@ -247,7 +246,7 @@ class _Run:
 
     def at_top(self, x: Float[Array, "B V"]) -> Float[Array, "B A"]:
         """The alternatives' values."""
-        return jnp.take_along_axis(x, self.top_ids, axis=1)
+        return taken(x, self.top_ids)
 
     def marked(self, marks: Int[Array, "B A"], was, now, name: str) -> Int[Array, "B A"]:
         """Note the alternatives that a step dropped: above -inf before it and -inf after."""
@@ -266,10 +265,10 @@ def _spread(logits, final, whole):
     alive = final > -jnp.inf
     mass = jnp.where(alive, jnp.exp(final - whole[:, None]), 0.0)
     surprisal = jnp.where(mass > 0, jnp.maximum(whole[:, None] - final, 0.0), 0.0)
-    own = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+    own = jnp.exp(logits - highest(jnp.max(logits, axis=-1, keepdims=True)))
     return (
         total(mass * surprisal),
-        jnp.sum(alive.astype(jnp.int32), axis=-1),
+        summed(jnp.sum(alive.astype(jnp.int32), axis=-1)),
         total(jnp.where(alive, own, 0.0)) / total(own),
     )
 
@@ -280,4 +279,4 @@ def _no_spread(token):
 
 
 def _at(x: Float[Array, "B V"], token: Int[Array, "B"]) -> Float[Array, "B"]:
-    return jnp.take_along_axis(x, token[:, None], axis=1)[:, 0]
+    return taken(x, token[:, None])[:, 0]

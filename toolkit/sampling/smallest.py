@@ -18,15 +18,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from toolkit.sampling.vocabulary import Leaders, highest, ids_of, parts, summed, taken
+
 CANDIDATES = 128
 """Tokens looked at before the bisection; a selection of more costs more than it saves."""
 ROUNDING = 1e-6
 """Relative slack of a target: a mass of 0.5 in float32 may be 0.49999997."""
 LAST = 2**31 - 1
 """No id is larger."""
-
-Leaders = tuple[Float[Array, "B A"], Int[Array, "B A"]]
-"""The largest keys of each row and their ids, in order."""
 
 
 @jax.tree_util.register_dataclass
@@ -77,7 +76,7 @@ def smallest_set(
     keys, mass = order(data)
     goal = target * (1 - ROUNDING)
     edge, enough = _among_leaders(mass, goal, leaders)
-    if leaders[0].shape[1] == keys.shape[1]:
+    if leaders[0].shape[1] == keys.shape[1] * parts():
         return edge
     if not guarded:
         return edge.where(enough, _by_bisection(keys, mass, goal, guarded))
@@ -95,7 +94,7 @@ def smallest_set(
 def _among_leaders(mass, goal, leaders: Leaders) -> tuple[Edge, Bool[Array, "B"]]:
     """The edge if it lies among the leaders, and whether it does."""
     values, ids = leaders
-    held = jnp.cumsum(jnp.take_along_axis(mass, ids, axis=1), axis=1)
+    held = jnp.cumsum(taken(mass, ids), axis=1)
     short = jnp.sum((held < goal[:, None]).astype(jnp.int32), axis=1)
     at = jnp.minimum(short, values.shape[1] - 1)[:, None]
     key = jnp.take_along_axis(values, at, axis=1)[:, 0]
@@ -107,10 +106,13 @@ def _by_bisection(keys, mass, goal, guarded: bool) -> Edge:
     """The edge of any row: bisect on the bits of the key, then, for equal keys, on the id."""
     order = ordered_bits(keys)
     low = jnp.full(goal.shape, jnp.iinfo(jnp.int32).min, jnp.int32)
-    high = jnp.max(order, axis=1)
+    high = highest(jnp.max(order, axis=1))
+
+    def mass_where(mask):
+        return summed(jnp.sum(jnp.where(mask, mass, 0.0), axis=1))
 
     def reaches(threshold):
-        return jnp.sum(jnp.where(order >= threshold[:, None], mass, 0.0), axis=1) >= goal
+        return mass_where(order >= threshold[:, None]) >= goal
 
     def halve(_, ends):
         low, high = ends
@@ -121,38 +123,24 @@ def _by_bisection(keys, mass, goal, guarded: bool) -> Edge:
     # Invariant: `low` reaches the goal or is the least key of all, `high + 1` does not reach it.
     threshold, _ = jax.lax.fori_loop(0, 32, halve, (low, high))
     equal = order == threshold[:, None]
-    above = jnp.sum(jnp.where(order > threshold[:, None], mass, 0.0), axis=1)
-    ids = jnp.arange(keys.shape[1], dtype=jnp.int32)[None, :]
+    above = mass_where(order > threshold[:, None])
+    ids = ids_of(keys)
 
     def halve_ids(_, ends):
         first, last = ends
         middle = (first + last) // 2
         within = equal & (ids <= middle[:, None])
-        ok = above + jnp.sum(jnp.where(within, mass, 0.0), axis=1) >= goal
+        ok = above + mass_where(within) >= goal
         return jnp.where(ok, first, middle + 1), jnp.where(ok, middle, last)
 
-    start = jnp.zeros_like(threshold), jnp.full_like(threshold, keys.shape[1] - 1)
-    rounds = max(keys.shape[1] - 1, 1).bit_length()
+    vocab = keys.shape[1] * parts()
+    start = jnp.zeros_like(threshold), jnp.full_like(threshold, vocab - 1)
+    rounds = max(vocab - 1, 1).bit_length()
     if guarded:
-        tied = jnp.any(jnp.sum(equal.astype(jnp.int32), axis=1) > 1)
+        tied = jnp.any(summed(jnp.sum(equal.astype(jnp.int32), axis=1)) > 1)
         rounds = jnp.where(tied, rounds, 0)
     _, last = jax.lax.fori_loop(0, rounds, halve_ids, start)
-    return Edge(key=jnp.max(jnp.where(equal, keys, -jnp.inf), axis=1), id=last)
-
-
-def largest(x: Float[Array, "B V"], count: int) -> Leaders:
-    """The `count` largest and their ids, the lower id first among equals: `[B, V]` -> `[B, A]`.
-
-    A selection alone would put -0.0 behind 0.0.
-    """
-    values, ids = jax.lax.top_k(jnp.where(x == 0, 0.0, x), min(count, x.shape[1]))
-    return values, ids
-
-
-def no_leaders(x: Float[Array, "B V"], count: int) -> Leaders:
-    """Zeros of the shape of `largest`, for when nobody asks."""
-    shape = (x.shape[0], min(count, x.shape[1]))
-    return jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.int32)
+    return Edge(key=highest(jnp.max(jnp.where(equal, keys, -jnp.inf), axis=1)), id=last)
 
 
 def ordered_bits(x: Float[Array, "B V"]) -> Int[Array, "B V"]:

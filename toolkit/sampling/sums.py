@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from toolkit.sampling.vocabulary import summed
+
 BLOCK = 256
 """Ids in a block. Part of what a seed means: another size would draw other tokens."""
 ONES = 8
@@ -39,4 +41,4 @@ def block_sums(blocks: Float[Array, "B N 256"]) -> Float[Array, "B N"]:
 
 def total(x: Float[Array, "B V"]) -> Float[Array, "B"]:
     """The sum over the vocabulary: `[B, V]` -> `[B]`."""
-    return jnp.cumsum(block_sums(in_blocks(x, 0.0)), axis=-1)[:, -1]
+    return summed(jnp.cumsum(block_sums(in_blocks(x, 0.0)), axis=-1)[:, -1])

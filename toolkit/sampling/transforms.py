@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from toolkit.sampling.guide import GuideTables, allowed
 from toolkit.sampling.params import Rows
 from toolkit.sampling.truncation import Cutter, Kept, greedy, min_p, top_k, top_p, typical_p
+from toolkit.sampling.vocabulary import columns_of, highest, taken
 
 
 @jax.tree_util.register_dataclass
@@ -40,8 +41,9 @@ class History:
 def logit_bias(logits: Float[Array, "B V"], rows: Rows) -> Float[Array, "B V"]:
     """Add each row's bias to the logits of its ids. Additive: -100 is strong, not minus
     infinity."""
-    ids = jnp.where(rows.bias_ids < 0, logits.shape[1], rows.bias_ids)
-    return logits.at[_row_index(ids), ids].add(rows.bias_values, mode="drop")
+    vocab = logits.shape[1]
+    column = jnp.where(rows.bias_ids < 0, vocab, columns_of(rows.bias_ids, vocab))
+    return logits.at[_row_index(column), column].add(rows.bias_values, mode="drop")
 
 
 def bias_of(rows: Rows, token: Int[Array, "B"]) -> Float[Array, "B"]:
@@ -66,9 +68,7 @@ def penalty_of(
 
     `value` is the token's logit before them.
     """
-    seen, count = (
-        jnp.take_along_axis(x, token[:, None], axis=1) for x in (history.prompted, history.counts)
-    )
+    seen, count = (taken(x, token[:, None]) for x in (history.prompted, history.counts))
     after = _penalised(value[:, None], rows, seen, count)[:, 0]
     return jnp.where(value > -jnp.inf, value - after, 0.0)
 
@@ -97,7 +97,7 @@ def guide(
     """
     mask = allowed(tables, history.node, logits.shape[1])
     kept = jnp.where(mask, logits, -jnp.inf)
-    lost = jnp.max(kept, axis=-1, keepdims=True) == -jnp.inf
+    lost = highest(jnp.max(kept, axis=-1, keepdims=True)) == -jnp.inf
     return jnp.where(lost & mask, 0.0, kept)
 
 
@@ -108,9 +108,11 @@ def min_tokens(logits: Float[Array, "B V"], rows: Rows, history: History) -> Flo
     back: an early end is better than a token that is ruled out.
     """
     early = (history.step < rows.min_tokens)[:, None] & (rows.stop_ids >= 0)
-    ids = jnp.where(early, rows.stop_ids, logits.shape[1])
-    held = logits.at[_row_index(ids), ids].set(-jnp.inf, mode="drop")
-    return jnp.where(jnp.max(held, axis=-1, keepdims=True) == -jnp.inf, logits, held)
+    vocab = logits.shape[1]
+    column = jnp.where(early, columns_of(rows.stop_ids, vocab), vocab)
+    held = logits.at[_row_index(column), column].set(-jnp.inf, mode="drop")
+    nothing = highest(jnp.max(held, axis=-1, keepdims=True)) == -jnp.inf
+    return jnp.where(nothing, logits, held)
 
 
 def temperature(logits: Float[Array, "B V"], rows: Rows) -> Float[Array, "B V"]:
@@ -120,7 +122,7 @@ def temperature(logits: Float[Array, "B V"], rows: Rows) -> Float[Array, "B V"]:
     to -inf without a NaN.
     """
     t = rows.temperature[:, None]
-    top = jnp.max(logits, axis=-1, keepdims=True)
+    top = highest(jnp.max(logits, axis=-1, keepdims=True))
     return (logits - top) / jnp.where(t == 0, 1.0, t)
 
 

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from toolkit.sampling.params import Rows
-from toolkit.sampling.smallest import CANDIDATES, Edge, Leaders, largest, smallest_set
+from toolkit.sampling.smallest import CANDIDATES, Edge, smallest_set
 from toolkit.sampling.sums import total
+from toolkit.sampling.vocabulary import Leaders, ids_of, largest, lowest, parts
 
 
 @jax.tree_util.register_dataclass
@@ -44,7 +45,7 @@ class Kept:
     ) -> Bool[Array, "B N"]:
         """Which of these tokens are left; `ids` None means the whole vocabulary, in order."""
         if ids is None:
-            ids = jnp.arange(logits.shape[1], dtype=jnp.int32)[None, :]
+            ids = ids_of(logits)
         near = self.near.keeps(nearness(logits, self.centre), ids)
         return self.edge.keeps(logits, ids) & near & (logits > -jnp.inf)
 
@@ -136,9 +137,9 @@ def typical_p(cutter: Cutter, kept: Kept, rows: Rows) -> Kept:
 
 
 def first_index(mask: Bool[Array, "B V"]) -> Int[Array, "B"]:
-    """Lowest index that is True; V where none is."""
-    index = jnp.arange(mask.shape[1], dtype=jnp.int32)[None, :]
-    return jnp.min(jnp.where(mask, index, mask.shape[1]), axis=-1)
+    """Lowest id that is True; V where none is."""
+    vocab = mask.shape[1] * parts()
+    return lowest(jnp.min(jnp.where(mask, ids_of(mask), vocab), axis=-1))
 
 
 def _cut(kept: Kept, active: Bool[Array, "B"], edge: Edge) -> Kept:

@@ -22,7 +22,7 @@ def quantised_weights(lm: LM, *, bits: int = 4) -> LM:
     if not 2 <= bits <= 16:
         raise InvalidRequest(f"`bits` must be in [2, 16], got {bits!r:.20}.", param="bits")
     leaves = tuple(_rounded(leaf, bits) for leaf in lm.engine.leaves)
-    engine = Engine(lm.engine.steps.rebuild(leaves), limits=lm.engine.limits)
+    engine = Engine(lm.engine.steps.rebuild(leaves), limits=lm.engine.limits, split=lm.engine.split)
     return LM(
         engine,
         lm.tokenizer,
@@ -40,4 +40,5 @@ def _rounded(leaf: jax.Array, bits: int) -> jax.Array:
     blocks = wide.reshape(-1, BLOCK if leaf.shape[-1] % BLOCK == 0 else leaf.shape[-1])
     scale = jnp.max(jnp.abs(blocks), axis=-1, keepdims=True) / (2 ** (bits - 1) - 1)
     steps = jnp.round(blocks / jnp.where(scale == 0, 1.0, scale))
-    return (steps * scale).reshape(leaf.shape).astype(leaf.dtype)
+    rounded = (steps * scale).reshape(leaf.shape).astype(leaf.dtype)
+    return jax.device_put(rounded, leaf.sharding)

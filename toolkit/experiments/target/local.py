@@ -67,7 +67,7 @@ class Local:
                 "fingerprint": self.lm.fingerprint,
                 "dtype": str(engine.dtype),
                 "context": self.lm.context,
-                "strict": engine.limits.min_rows > 1,
+                "strict": engine.limits.min_rows > engine.limits.groups,
             },
         }
 

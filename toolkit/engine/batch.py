@@ -1,0 +1,133 @@
+"""The rows that decode together, on the device: their state, their parameters and their guides."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.typing import DTypeLike
+
+from toolkit.engine.guidebook import Guidebook
+from toolkit.engine.job import Ticket
+from toolkit.engine.prefixes import Prefix
+from toolkit.engine.scheduler import Scheduler, expected, slot_bucket
+from toolkit.engine.state import Arrival, DecodeState
+from toolkit.engine.stats import Stats
+from toolkit.engine.steps import Steps
+from toolkit.sampling.guide import Guide
+from toolkit.sampling.params import Report, Rows, SamplingParams, bucket
+from toolkit.sampling.sample import TOP, Drawn, Variant
+
+
+class Batch:
+    """What the scheduler's rows are on the device. Its size follows who runs and who waits."""
+
+    def __init__(self, steps: Steps, scheduler: Scheduler, stats: Stats, *, dtype: DTypeLike):
+        self.steps, self.dtype = steps, dtype
+        self.slots = 0
+        self._scheduler, self._stats = scheduler, stats
+        self._on_cpu = jax.default_backend() == "cpu"
+        self._state: DecodeState | None = None
+        self._rows: Rows | None = None
+        self._variant = Variant()
+        self._guides = Guidebook(steps.put)
+
+    @property
+    def shape(self) -> str:
+        """Names the programs of this size."""
+        return f"rows={len(self._scheduler.rows)}, slots={self.slots}"
+
+    def clear(self) -> None:
+        """Forget what the device holds: it may be lost."""
+        self._state = None
+        self._guides.clear()
+
+    def fit(self, arriving: int, slots: int) -> None:
+        """Make the batch large enough for `arriving` more rows and for `slots`, or smaller
+        again."""
+        scheduler = self._scheduler
+        rows = scheduler.wanted_rows(arriving)
+        slots = slot_bucket(max(slots, scheduler.wanted_slots(1)), rows)
+        fits = rows == len(scheduler.rows) and slots == self.slots
+        if self._state is None or (not scheduler.running and not fits):
+            self._state = self.steps.empty(rows, slots, self.dtype)
+            self.slots = slots
+            scheduler.rearrange(rows)
+        elif rows != len(scheduler.rows) or slots > self.slots:
+            before = self.shape
+            source = np.asarray(scheduler.rearrange(rows), np.int32)
+            self.slots = slots = max(slots, self.slots)
+            with self._stats.watch(f"resize[{before} to {self.shape}]"):
+                self._state = self.steps.resize(self._state, source, slots)
+            self._upload_rows()
+
+    def seat(self, arrivals: Sequence[tuple[Ticket, Prefix]]) -> tuple[Drawn, list[Ticket | None]]:
+        """Give arrivals their rows and draw their first tokens; who has got which row."""
+        self.fit(len(arrivals), max(expected(ticket.job) for ticket, _ in arrivals))
+        self._enter_guides([ticket.job.guide for ticket, _ in arrivals])
+        pending = np.zeros(len(self._scheduler.rows), np.bool_)
+        for ticket, prefix in arrivals:
+            row = self._scheduler.seat(ticket)
+            pending[row] = True
+            self._insert(ticket, row, prefix)
+            ticket.dispatched = 1
+        self._upload_rows()
+        with self._stats.watch(f"first[{self.shape}]"):
+            self._state, drawn = self.steps.first(
+                self._state, self._rows, self._guides.tables, pending, self._variant
+            )
+        seats = zip(self._scheduler.rows, pending, strict=True)
+        return drawn, [ticket if new else None for ticket, new in seats]
+
+    def step(self, leaves: tuple, count: int) -> Drawn:
+        """Send `count` decode steps to the device."""
+        with self._stats.watch(f"decode[{self.shape}, steps={count}]"):
+            self._state, drawn = self.steps.decode(
+                leaves, self._state, self._rows, self._guides.tables, count, self._variant
+            )
+        return drawn
+
+    def _insert(self, ticket: Ticket, row: int, prefix: Prefix) -> None:
+        prompt = np.full(slot_bucket(len(prefix.ids), 1), self.steps.config.vocab_size, np.int32)
+        prompt[: len(prefix.ids)] = prefix.ids
+        arrival = Arrival(
+            row=np.int32(row),
+            length=np.int32(len(prefix.ids)),
+            node=np.int32(self._guides.start(ticket.job.guide)),
+            prompt=prompt,
+        )
+        with self._stats.watch(f"insert[{self.shape}]"):
+            self._state = self.steps.insert(self._state, prefix.cache, prefix.logits, arrival)
+
+    def _enter_guides(self, guides: Sequence[Guide | None]) -> None:
+        """Put new guides into the tables; rows that stand at nodes which moved follow."""
+        running = [t for t in self._scheduler.running if t.job.guide]
+        used = [t.job.guide for t in running if t.job.guide]
+        moved = self._guides.enter(used, [guide for guide in guides if guide])
+        if not any(moved.values()):
+            return
+        assert self._state is not None, "rows run"
+        node = np.array(self.steps.read(self._state.history.node))
+        for ticket in running:
+            if ticket.job.guide and ticket.row is not None and node[ticket.row]:
+                node[ticket.row] += moved[ticket.job.guide]
+        history = dataclasses.replace(self._state.history, node=self.steps.put(node, "batch"))
+        self._state = dataclasses.replace(self._state, history=history)
+
+    def _upload_rows(self) -> None:
+        """Send the parameters of the seated tickets to the device; empty rows are neutral."""
+        seats = self._scheduler.rows
+        rows = Rows.stack(
+            [t.job.params if t else SamplingParams(temperature=0.0) for t in seats],
+            [t.job.report if t else Report() for t in seats],
+        )
+        self._rows = self.steps.put(rows, "batch")
+        top = max((t.job.report.top for t in seats if t), default=0)
+        top = min(bucket(top, TOP), self.steps.config.vocab_size)
+        if self._on_cpu:  # one program for all
+            self._variant = Variant(top=top)
+        else:
+            guided = [bool(t and t.job.guide) for t in seats]
+            self._variant = Variant.needed(rows, guided, top=top)
