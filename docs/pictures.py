@@ -1,4 +1,7 @@
-"""Draw the pictures of the documentation: `python docs/pictures.py`. Seeded, so that they stay."""
+"""Draw the pictures of the documentation: `python docs/pictures.py`. Seeded, so that they stay.
+
+Those of the front door are taken in JupyterLab: `TOOLKIT_PICTURES=docs/pictures make test-browser`.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,6 @@ def main() -> None:
     """Write every picture."""
     FOLDER.mkdir(exist_ok=True)
     with tk.load(max_batch=16) as lm:
-        answer = lm.complete(
-            "The capital of France is",
-            max_tokens=32,
-            temperature=0.8,
-            logprobs=5,
-            details=True,
-            seed=7,
-        )
-        tokens = tk.frames.tokens(answer)
-        save("heatmap", tk.plots.heatmap(tokens, columns=72))
-        save("surprisal", tk.plots.surprisal(tokens))
         save("temperature", settings(lm, "temperature", (0.3, 0.7, 1, 1.5)))
         save("top_p", settings(lm, "top_p", (0.1, 0.3, 0.6, 1)))
         save("min_p", settings(lm, "min_p", (0, 0.2, 0.4, 0.8)))

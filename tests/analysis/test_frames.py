@@ -56,7 +56,7 @@ def test_tokens_of_our_own_answer():
     assert (row["kept_mass"], row["bias"], row["penalty"]) == (0.75, 0.5, 0.0)
     assert (row["top_token_id"], row["top_logprob"]) == (122, -0.5)
     assert not row["forced"] and frame["forced"].iloc[3]
-    assert frame["special"].isna().tolist() == [True, True, True, False]
+    assert list(frame["special"]) == [False, False, False, True]
 
 
 def test_missing_values_are_na_and_never_zero():

@@ -39,6 +39,24 @@ def test_llama_cpp_python_with_echo():
     assert column(frame, "text_end") == [3, 7, 11]
 
 
+def test_llama_cpp_python_with_echo_and_no_bos():
+    """Three tokens of prompt and two drawn, whose last has no entry."""
+    answer = copy.deepcopy(LLAMA_CPP_PYTHON)
+    answer["choices"][0]["text"] = "The cat sat here on"
+    arrays = answer["choices"][0]["logprobs"]
+    arrays["tokens"].append(" here")
+    arrays["token_logprobs"].append(-1.5)
+    arrays["top_logprobs"].append({" here": -1.5})
+    arrays["text_offset"].append(11)
+    answer["usage"] = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    frame = frames.tokens(answer)
+    assert column(frame, "segment") == ["prompt"] * 3 + ["completion"]
+
+    answer["choices"][0]["text"] = "The cat sat here"  # nothing lacks: a BOS has no entry
+    frame = frames.tokens(answer)
+    assert column(frame, "segment") == ["prompt"] * 2 + ["completion"] * 2
+
+
 def test_where_the_prompt_ends_is_unknown_unless_somebody_says_so():
     answer = copy.deepcopy(LLAMA_CPP_PYTHON)
     del answer["usage"]

@@ -12,6 +12,7 @@ from tests.completion.records import choice, record, sampled
 from toolkit import frames
 from toolkit.analysis.card import answer_html, answer_text, table
 from toolkit.analysis.heatmap import to_html
+from toolkit.analysis.visible import visible
 from toolkit.errors import InvalidRequest
 
 
@@ -41,6 +42,30 @@ def test_controls_are_spelled_out_and_direction_is_isolated():
     assert "&lt;1B&gt;" in page and "&lt;202E&gt;" in page
     assert "unicode-bidi:isolate" in page
     assert "\x1b" not in answer_text(hostile("a\x1b[31m"))
+
+
+def test_dollars_are_no_maths():
+    """Jupyter would typeset them; the class holds for all that is within."""
+    hidden = re.compile(r'^<div class="mathjax_ignore[^>]*>.*</div>$', re.S)
+    pages = [
+        to_html(frames.tokens(hostile("$x$"))),
+        answer_html(hostile("$x$")),
+        table("$x$", {"$y$": "$z$"}),
+    ]
+    assert all(hidden.fullmatch(page) for page in pages)
+
+
+def test_a_special_token_is_copied_only_if_the_text_has_it():
+    tokens = (sampled(97, 0), sampled(256, 1, bytes=b"<eos>", special=True))
+    in_text = frames.tokens(record(choice(*tokens, text="a<eos>"), logprobs=2))
+    assert list(in_text["special"]) == [False, True]
+    assert copied(to_html(in_text)).endswith("a<eos>")
+    assert copied(to_html(in_text.assign(text_end=1))).endswith("a")
+
+
+def test_a_mark_without_a_letter_stands_on_a_circle():
+    assert visible("\u0301") == "◌\u0301"
+    assert visible("e\u0301") == "e\u0301"
 
 
 def test_whitespace_is_seen_and_not_copied():

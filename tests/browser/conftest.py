@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -30,7 +30,8 @@ FLAGS = [
     # No name but this machine's is resolved, so a request to another one fails and is seen.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
-AT_HOME = ("127.0.0.1", "localhost")
+AWAY = re.compile(r"^(?!data:|blob:|about:|(?:http|ws)://(?:127\.0\.0\.1|localhost)[:/])")
+"""An address that is not on this machine."""
 SIZE = {"width": 1280, "height": 1000}
 
 
@@ -43,22 +44,18 @@ class Traffic:
         self.errors: list[str] = []
         page.on("request", lambda request: self.asked.append(request.url))
         page.on("websocket", lambda socket: self.asked.append(socket.url))
-        page.on("requestfailed", lambda request: self.failed.append(_failed(request)))
+        page.on("requestfailed", self._note)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.route(AWAY, lambda route: route.abort("internetdisconnected"))
 
     @property
     def away(self) -> list[str]:
         """Addresses that are not on this machine."""
-        return [url for url in self.asked if not _at_home(url)]
+        return [url for url in self.asked if AWAY.match(url)]
 
-
-def _failed(request: Any) -> str:
-    return f"{request.method} {request.url}: {request.failure}"
-
-
-def _at_home(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme in ("data", "blob", "about") or parts.hostname in AT_HOME
+    def _note(self, request: Any) -> None:
+        if request.failure != "net::ERR_ABORTED":  # a page that is left takes its questions along
+            self.failed.append(f"{request.method} {request.url}: {request.failure}")
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,8 @@ import ipaddress, sys
 
 def local(host):
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
+        return address.is_loopback or address.is_unspecified  # 0.0.0.0 is where servers listen
     except ValueError:
         return host == "localhost"
 

@@ -15,6 +15,13 @@ MINUTE = 60_000
 PATIENCE = 5 * MINUTE
 """That anything may take on a busy machine."""
 
+READY = """() => {
+  const context = window.jupyterapp?.shell?.currentWidget?.sessionContext;
+  const kernel = context?.session?.kernel;
+  return Boolean(context?.isReady && kernel?.connectionStatus === 'connected'
+                 && kernel.status === 'idle');
+}"""
+"""Cells that are run before do nothing, and nobody says so."""
 READ = "() => window.jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON()"
 ENDED = """() => {
   const cells = window.jupyterapp.shell.currentWidget.content.widgets
@@ -56,9 +63,7 @@ class Notebook:
         self.page.set_default_timeout(PATIENCE)
         self.page.goto(url)
         self.page.wait_for_selector(".jp-NotebookPanel .jp-Spinner", state="detached")
-        self.page.wait_for_selector(
-            '.jp-NotebookPanel .jp-Notebook-ExecutionIndicator[data-status="idle"]'
-        )
+        self.page.wait_for_function(READY)
 
     def run_all(self) -> None:
         """Menu Run, "Run All Cells", and wait until each has run or one has failed."""

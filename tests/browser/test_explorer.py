@@ -81,6 +81,15 @@ def test_temperature_moves_with_the_arrows(widget: Widget, notebook: Notebook):
     expect(widget.number("entropy, bits", 1)).to_have_text(neutral)
 
 
+def test_every_line_holds_its_reset(widget: Widget):
+    """A row that is too narrow would cut its last part off."""
+    for name in ("temperature", "top_k", "repetition_penalty", "guided_choice", "max_tokens"):
+        line = widget.control(name)
+        row, button = line.bounding_box(), line.get_by_role("button").bounding_box()
+        assert row and button, name
+        assert button["x"] + button["width"] <= row["x"] + row["width"] + 1, name
+
+
 def test_each_slider_answers_to_keys(widget: Widget):
     """Where both ends of a truncation are known: one token, or all of the vocabulary."""
     best = widget.number("largest p", 0).inner_text()

@@ -50,10 +50,9 @@ def test_scored_prompts_are_written_once_and_shared_again():
     assert back.choices[0].prompt_tokens is back.choices[1].prompt_tokens
 
 
-def test_bytes_that_are_no_text_and_hidden_tokens():
-    token = sampled(
-        5, 0, bytes=b"\xf0\x9f", contributes=False, top=(alternative(7, -1, bytes=b"\xff"),)
-    )
+def test_bytes_that_are_no_text_and_hidden_and_special_tokens():
+    others = (alternative(7, -1, bytes=b"\xff"),)
+    token = sampled(5, 0, bytes=b"\xf0\x9f", contributes=False, special=True, top=others)
     made = record(choice(token, *AB))
     assert there_and_back(made) == made
 

@@ -88,6 +88,10 @@ def test_a_value_beyond_a_slider_is_shown_as_it_is(small):
     explorer = explore(small, "ab", min_p=0.75, repetition_penalty=0.5)
     assert explorer.controls["min_p"].parts[0].value == 0.75
     assert explorer.controls["repetition_penalty"].parts[0].value == 0.5
+    explorer.set(min_p=0.875, repetition_penalty=None)
+    assert explorer.controls["min_p"].parts[0].value == explorer.params["min_p"] == 0.875
+    assert explorer.controls["repetition_penalty"].parts[0].value == 1
+    assert "repetition_penalty" not in explorer.params
 
 
 def test_what_is_wrong_stands_in_a_strip_and_changes_nothing(explorer):
@@ -106,6 +110,8 @@ def test_wrong_arguments_are_refused(small):
         explore(small, "ab", n=2)
     with pytest.raises(InvalidRequest, match="`prompt` must be a string"):
         explore(small, ["ab"])
+    with pytest.raises(InvalidRequest, match="`tempreature` is not a parameter of the explorer"):
+        explore(small, "ab").set(tempreature=1)
 
 
 def test_buttons_walk_draw_and_rewind(small, explorer):
@@ -142,7 +148,7 @@ def test_a_token_is_forced_from_the_list_and_by_typing(explorer):
     a.choice.value = token
     explorer.wait()
     assert [step.id for step in explorer.session.walk.path] == [token]
-    assert a.choice.value is None
+    assert (a.choice.index, a.choice.label) == (0, "choose a token")
     a.typed.value = "xy"
     explorer.wait()
     assert [step.id for step in explorer.session.walk.path] == [token, ord("x"), ord("y")]
@@ -224,6 +230,9 @@ def test_samples_show_beside_the_text_and_leave_it(explorer):
     assert explorer.samples.value.count("choice") >= 5
     assert "5 continuations from step 1" in explorer.samples.value
     assert explorer.session.walk.cursor == 1
+    explorer.prompt.value = "cd"
+    explorer.wait()
+    assert explorer.samples.value == ""
 
 
 def test_stop_works_while_a_text_is_drawn(explorer):

@@ -69,6 +69,17 @@ def test_a_page_holds_no_element_that_the_model_wrote(small, session):
     assert "<script>alert(1)</script>" in Parsed(text(session.walk)).text
 
 
+def test_of_a_long_text_what_is_around_the_cursor_is_shown(session, monkeypatch):
+    monkeypatch.setattr("toolkit.widgets.text.BEFORE", 3)
+    monkeypatch.setattr("toolkit.widgets.text.AFTER", 2)
+    session.force("abcdefgh")
+    session.walk.move(5)
+    assert Parsed(text(session.walk)).text.replace("✎", "") == "… 2 tokens …cde\u200bfg… 1 tokens"
+    session.walk.move(1)
+    shown = Parsed(text(session.walk)).text.replace("✎", "")
+    assert shown.endswith("a\u200bbc… 5 tokens") and "<script>" in shown
+
+
 def test_the_numbers_on_the_page_are_those_of_the_view(session):
     session.set(top_k=7, top_p=0.8)
     shown, read = session.live(), Parsed(page(session)).text

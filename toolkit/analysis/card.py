@@ -10,7 +10,7 @@ from toolkit.analysis.frames.levels import candidate_frame, token_frame
 from toolkit.analysis.frames.read import sequences
 from toolkit.analysis.frames.sequence import Position, Sequence
 from toolkit.analysis.heatmap import to_html
-from toolkit.analysis.visible import is_control, spelled
+from toolkit.analysis.visible import LITERAL, is_control, spelled
 
 MOST = 1000
 """Tokens that are drawn; 200 kB hold fewer with alternatives."""
@@ -24,7 +24,7 @@ def answer_html(answer: Any) -> str:
     scored = any(p.chosen.logprob is not None for s in read for p in s.positions)
     body = _heat(read) if scored else "".join(_plain(sequence, len(read)) for sequence in read)
     line = f'<div style="font-size:.85em;opacity:.7">{html.escape(facts(read))}</div>'
-    return f"<div>{body}{line}</div>"
+    return f"<div {LITERAL}>{body}{line}</div>"
 
 
 def answer_text(answer: Any) -> str:
@@ -61,7 +61,7 @@ def table(title: str, rows: Mapping[str, str]) -> str:
         f'<td style="{cell}">{html.escape(value)}</td></tr>'
         for name, value in rows.items()
     )
-    return f"<div><b>{html.escape(title)}</b><table>{lines}</table></div>"
+    return f"<div {LITERAL}><b>{html.escape(title)}</b><table>{lines}</table></div>"
 
 
 def _heat(read: list[Sequence]) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from toolkit.analysis.visible import is_control, spelled
+from toolkit.analysis.visible import LITERAL, is_control, spelled
 
 INTERVAL = 0.05
 """Seconds between two updates of a notebook's output."""
@@ -70,7 +70,7 @@ class Notebook:
         """All texts so far, a block a choice."""
         style = "white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate;margin:.2em 0"
         return "".join(
-            self._title(index) + f'<div style="{style}">{html.escape(text)}</div>'
+            self._title(index) + f'<div {LITERAL} style="{style}">{html.escape(text)}</div>'
             for index, text in sorted(self.texts.items())
         )
 

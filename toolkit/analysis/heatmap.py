@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from toolkit.analysis.scale import HUE, OPACITY, Scale, present, scale_of, short, value_of
-from toolkit.analysis.visible import MARKS, is_control, label, spelled, whole
+from toolkit.analysis.visible import LITERAL, MARKS, is_control, label, spelled, whole
 
 LIMIT = 200_000
 """Bytes of HTML, about what a notebook saves gladly."""
@@ -59,7 +59,7 @@ def to_html(
             break
     if left:
         blocks.append(f'<div style="opacity:.7">… {left:,} more tokens</div>')
-    return f'<div style="line-height:1.9">{"".join(blocks)}</div>'
+    return f'<div {LITERAL} style="line-height:1.9">{"".join(blocks)}</div>'
 
 
 def _choices(tokens: pd.DataFrame) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -125,8 +125,8 @@ def _paint(level: float | None) -> str:
 
 def _inner(row: Mapping[str, Any], text: str, number: str) -> str:
     """The token and its number, which stands before a line end that the token brings."""
-    if row.get("special") is True:
-        return _marker(label(row), opacity=0.8) + number
+    if row.get("special") is True and present(row["text_start"]) == present(row["text_end"]):
+        return _marker(label(row), opacity=0.8) + number  # in no text, so not copied
     if not text:
         return _marker("◦") + number
     line = text.rstrip("\n")

@@ -10,6 +10,9 @@ from typing import Any
 MARKS = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
 """Whitespace -> the mark that shows it."""
 
+LITERAL = 'class="mathjax_ignore tex2jax_ignore"'
+"""On an element of HTML: Jupyter would typeset what stands between two dollars."""
+
 
 def is_control(character: str) -> bool:
     """Whether a character acts on its surroundings instead of being seen: control characters and
@@ -20,8 +23,10 @@ def is_control(character: str) -> bool:
 
 
 def visible(text: str) -> str:
-    """A token for a label: spaces, line ends and controls can be seen."""
-    return "".join(MARKS.get(c) or (spelled(c) if is_control(c) else c) for c in text)
+    """A token for a label: spaces, line ends and controls can be seen, and a mark that would sit
+    on what stands before it gets a circle of its own."""
+    circle = "◌" if text and unicodedata.category(text[0]) in ("Mn", "Mc", "Me") else ""
+    return circle + "".join(MARKS.get(c) or (spelled(c) if is_control(c) else c) for c in text)
 
 
 def spelled(character: str) -> str:

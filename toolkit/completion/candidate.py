@@ -40,6 +40,7 @@ class PromptPart:
             segment="prompt",
             offset=self.offsets[0],
             logprob=None,
+            special=self.ids[0] in tokenizer.special_ids,
         )
         rest = (
             TokenRecord(
@@ -54,6 +55,7 @@ class PromptPart:
                     Alternative(id=int(t), bytes=tokenizer.token_bytes(int(t)), logprob=float(p))
                     for t, p in zip(scores.top_ids[i, :top], scores.top_logprobs[i], strict=False)
                 ),
+                special=token in tokenizer.special_ids,
             )
             for i, token in enumerate(self.ids[1:])
         )
@@ -235,6 +237,7 @@ class Candidate:
             penalty=token.penalty,
             top=self._alternatives(token),
             contributes=settled and self.text.contributes(i),
+            special=token.id in self.tokenizer.special_ids,
         )
 
     def _alternatives(self, token: TokenEvent) -> tuple[Alternative, ...]:

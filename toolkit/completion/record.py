@@ -63,6 +63,8 @@ class TokenRecord:
     `sampling_logprob`. At least as many as the request asks for (or all there are)."""
     contributes: bool = True
     """At least one of its bytes is in the text; not so for EOS and what a stop cut off whole."""
+    special: bool = False
+    """One of the tokenizer's special tokens, as EOS is: shown by its surface string."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

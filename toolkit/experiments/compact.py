@@ -127,6 +127,8 @@ def _columns(tokens: Sequence[TokenRecord]) -> dict[str, Any]:
     columns["bytes"] = [_text(token.bytes) for token in tokens]
     if not all(token.contributes for token in tokens):
         columns["hidden"] = [i for i, token in enumerate(tokens) if not token.contributes]
+    if any(token.special for token in tokens):
+        columns["special"] = [i for i, token in enumerate(tokens) if token.special]
     if any(token.top for token in tokens):
         columns["top"] = [_top(token.top) for token in tokens]
     if wide:
@@ -137,6 +139,7 @@ def _columns(tokens: Sequence[TokenRecord]) -> dict[str, Any]:
 def _tokens(columns: Mapping[str, Any], segment: Any) -> tuple[TokenRecord, ...]:
     count = len(columns["bytes"])
     wide, hidden = columns.get("f64", ()), frozenset(columns.get("hidden", ()))
+    special = frozenset(columns.get("special", ()))
     values = {name: columns.get(name, [None] * count) for name in _OTHERS}
     for name in _FLOATS:
         read = _number if name in wide else _number32
@@ -149,6 +152,7 @@ def _tokens(columns: Mapping[str, Any], segment: Any) -> tuple[TokenRecord, ...]
             segment=segment,
             top=_read_top(tops[i]) if tops[i] else (),
             contributes=i not in hidden,
+            special=i in special,
         )
         for i in range(count)
     )

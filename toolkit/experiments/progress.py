@@ -7,6 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from toolkit.analysis.clicks import beside_cells
+
 
 class Progress:
     """A bar over cells. `shown` False shows nothing."""
@@ -68,5 +70,6 @@ def _stop_button(stop: Callable[[], None]) -> Any:
         stop()
 
     button.on_click(pressed)
+    beside_cells(button)
     display(button)
     return button

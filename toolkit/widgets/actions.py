@@ -8,6 +8,8 @@ import ipywidgets as ipw
 
 from toolkit.widgets.style import faint
 
+CHOOSE = ("choose a token", -1)
+"""Head of the list of tokens. Not None: ipywidgets shows nothing for that."""
 FORMS = (("hide", ""), ("code", "code"), ("JSON", "json"), ("YAML", "yaml"))
 
 
@@ -32,7 +34,7 @@ class Actions:
         self.stop = button("Stop", "stop what runs and keep what it has drawn", icon="stop")
         self.stop.disabled = True
         self.choice = ipw.Dropdown(
-            options=[("", None)],
+            options=[CHOOSE],
             description="force",
             tooltip="put this token at the cursor",
             layout=ipw.Layout(width="auto", flex="1 1 12em"),

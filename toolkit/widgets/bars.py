@@ -28,6 +28,7 @@ def bars(shown: Live, name: Name, *, pinned: Live | None = None, count: int = CO
     cells += [_row(int(token), shown, name, pinned, scale) for token in ids]
     columns = COLUMNS + (" 4.6em" if pinned is not None else "") + " minmax(4.5em,auto)"
     style = f"display:grid;grid-template-columns:{columns};column-gap:.5em;align-items:center"
+    style += ";overflow-x:auto"
     numeric = "font-variant-numeric:tabular-nums;line-height:1.35;font-size:.92em"
     return f'<div style="{style};{numeric}">{"".join(cells)}</div>'
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import ipywidgets as ipw
 
+from toolkit.analysis.clicks import beside_cells
 from toolkit.completion.text import Tokenizer
 from toolkit.errors import ToolkitError
 from toolkit.widgets.names import escaped, found, several
@@ -62,6 +63,7 @@ class BiasTable:
         """Show other entries without a word to anybody."""
         self.bias = dict(bias)
         self.entries.children = [self._entry(token, bias[token]) for token in self.bias]
+        beside_cells(self.entries)
 
     def _tell(self, bias: dict[int, float]) -> None:
         self.show(bias)

@@ -15,6 +15,8 @@ Changed = Callable[[str, Any], None]
 """Called with a parameter's name and its new value."""
 
 WIDE = ipw.Layout(width="auto", flex="1 1 auto", min_width="9em")
+NARROW = ipw.Layout(width="auto", flex="1 1 auto", min_width="4em")
+"""Beside another part; the row must hold its button in a column of 26 em."""
 NAME = ipw.Layout(width="11.5em", flex="0 0 auto")
 
 
@@ -90,13 +92,18 @@ class Slider(Control):
     def __init__(self, name: str, value: float, changed: Changed):
         span = RANGES[name]
         slider = ipw.FloatSlider(
-            min=min(span.low, value),
-            max=max(span.high, value),
+            min=span.low,
+            max=span.high,
             step=span.step,
             readout_format=".3f" if span.step < 0.01 else ".2f",
             layout=WIDE,
         )
         super().__init__(name, value, changed, [slider])
+
+    def write(self, value: float) -> None:
+        slider = self.parts[0]  # it would cut a value beyond its ends off
+        slider.min, slider.max = min(slider.min, value), max(slider.max, value)
+        slider.value = value
 
     def read(self, part: Any) -> float:
         return round(part.value, 6)  # not 0.7000000000000001, which a step makes
@@ -108,7 +115,7 @@ class Count(Control):
     def __init__(self, name: str, value: int, changed: Changed, *, most: int):
         self.most = most
         line = ipw.FloatLogSlider(
-            min=0, max=math.log10(most), step=0.02, readout=False, layout=WIDE
+            min=0, max=math.log10(most), step=0.02, readout=False, layout=NARROW
         )
         number = ipw.BoundedIntText(min=0, max=most, layout=ipw.Layout(width="5.5em"))
         super().__init__(name, value, changed, [line, number])

@@ -10,7 +10,7 @@ from typing import Any
 import ipywidgets as ipw
 
 from toolkit.completion.complete import LM
-from toolkit.widgets.actions import Actions
+from toolkit.widgets.actions import CHOOSE, Actions
 from toolkit.widgets.bars import top
 from toolkit.widgets.bias import BiasTable
 from toolkit.widgets.controls import controls
@@ -103,7 +103,8 @@ class Explorer:
     def set(self, **parameters: Any) -> None:
         """Move the sliders. Raises InvalidRequest for a value out of range."""
         self.session.set(**parameters)
-        for name, value in parameters.items():
+        for name in parameters:
+            value = getattr(self.session.settings, name)
             (self.bias if name == "logit_bias" else self.controls[name]).show(value)
         self._draw()
 
@@ -112,8 +113,7 @@ class Explorer:
         self.worker.wait()
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        still = f"<div>{self.text.value}{self.picture.value}</div>"
-        return bundle(self.box, still, repr(self), options)
+        return bundle(self.box, self.text.value + self.picture.value, repr(self), options)
 
     def __repr__(self) -> str:
         return f"<Explorer of {self.session.walk.prompt!r:.80}: {self.params}>"
@@ -136,7 +136,7 @@ class Explorer:
         a = self.actions
         self._on_value(self.prompt, self._restart)
         self._on_value(a.step, lambda step: self._go(lambda walk: walk.move(step)))
-        self._on_value(a.choice, lambda token: token is not None and self._force(f"#{token}"))
+        self._on_value(a.choice, lambda token: token != CHOOSE[1] and self._force(f"#{token}"))
         self._on_value(a.typed, lambda typed: typed and self._force(typed))
         self._on_value(a.probe, self._probe)
         self._on_value(a.form, lambda _: self._show_copy())
@@ -212,7 +212,11 @@ class Explorer:
         self._show()
 
     def _restart(self, prompt: str) -> None:
-        self._do(lambda _: self.session.restart(prompt))
+        def restart(_: Watch) -> None:
+            self.session.restart(prompt)
+            self.samples.value = ""  # they belong to the other prompt
+
+        self._do(restart)
 
     def _go(self, move: Callable[[Walk], None]) -> None:
         self._do(lambda _: move(self.session.walk))
@@ -277,8 +281,8 @@ class Explorer:
             names = [
                 (f"{shown(self.session.lm.tokenizer, token)}  #{token}", token) for token in ids
             ]
-            self.actions.choice.options = [("choose a token", None), *names]
-        self.actions.choice.value = None
+            self.actions.choice.options = [CHOOSE, *names]
+        self.actions.choice.value = CHOOSE[1]
 
     def _show_copy(self) -> None:
         form = self.actions.form.value

@@ -9,6 +9,9 @@ from toolkit.widgets.names import escaped
 from toolkit.widgets.session import Session
 from toolkit.widgets.style import faint
 
+SHRINKS = "display:grid;grid-template-columns:minmax(0,1fr)"
+"""What is too wide for a narrow window scrolls by itself, and the rest keeps to the width."""
+
 
 def page(session: Session) -> str | None:
     """Everything that changes with a slider, as one piece of HTML.
@@ -28,7 +31,7 @@ def page(session: Session) -> str | None:
     above = "display:flex;flex-wrap:wrap;gap:.5em 2em;align-items:flex-start;margin-bottom:.6em"
     title = f"step {session.walk.cursor}: what may come next"
     return (
-        f'<div style="line-height:1.4">{faint(title)}'
+        f'<div style="line-height:1.4;{SHRINKS}">{faint(title)}'
         f'<div style="{above}"><div style="flex:1 1 20em">{numbers}</div>'
         f'<div style="flex:1 1 18em;min-width:15em">{curve(shown, pinned=pinned)}</div></div>'
         f"{bars(shown, name, pinned=pinned)}</div>"

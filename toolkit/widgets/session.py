@@ -5,7 +5,6 @@ Only `refresh` and what draws tokens run the model. A changed setting works on l
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -35,9 +34,9 @@ class Session:
     # --- nothing here runs the model --------------------------------------------------------------
 
     def set(self, **parameters: Any) -> None:
-        """Change parameters. Raises InvalidRequest for a value out of range, and changes nothing
-        then."""
-        self.settings = self.walk.checked(dataclasses.replace(self.settings, **parameters))
+        """Change parameters. Raises InvalidRequest for a name or a value that is none, and changes
+        nothing then."""
+        self.settings = self.walk.checked(self.settings.changed(parameters))
 
     def live(self, settings: Settings | None = None) -> Live | None:
         """The distribution at the cursor, under these or the present settings; None while its

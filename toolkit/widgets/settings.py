@@ -42,13 +42,22 @@ class Settings:
     def of(cls, parameters: Mapping[str, Any]) -> Settings:
         """From keyword arguments of a completion. Raises InvalidRequest for those that are not
         explored."""
+        return cls().changed(parameters)
+
+    def changed(self, parameters: Mapping[str, Any]) -> Settings:
+        """With other values; None makes a parameter neutral. Raises InvalidRequest for those that
+        are not explored."""
         for name in parameters:
             if name not in NAMES:
                 raise InvalidRequest(
                     f"`{name}` is not a parameter of the explorer. It takes {', '.join(NAMES)}.",
                     param=name,
                 )
-        return cls(**{name: value for name, value in parameters.items() if value is not None})
+        found = {
+            name: getattr(DEFAULT, name) if value is None else value
+            for name, value in parameters.items()
+        }
+        return dataclasses.replace(self, **found)
 
     @classmethod
     def read(cls, request: CompletionRequest) -> Settings:

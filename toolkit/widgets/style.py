@@ -12,6 +12,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from toolkit.analysis.clicks import beside_cells
+from toolkit.analysis.visible import LITERAL
 from toolkit.errors import ToolkitError
 
 BLUE, ORANGE = "38,139,210", "217,95,2"
@@ -63,5 +65,6 @@ def failure(error: Exception) -> str:
 
 def bundle(box: Any, still: str, plain: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What Jupyter shows of a widget: `box`, and `still` on pages without a kernel."""
+    beside_cells(box)
     live: Any = box._repr_mimebundle_(**options)
-    return {**live, "text/html": still, "text/plain": plain}
+    return {**live, "text/html": f"<div {LITERAL}>{still}</div>", "text/plain": plain}

@@ -15,15 +15,20 @@ from toolkit.widgets.walk import Step, Walk
 
 PROMPT = 600
 """Characters of the prompt's end that are shown."""
+BEFORE, AFTER = 400, 100
+"""Tokens around the cursor that are shown: a text that grows is sent again and again."""
 
 
 def text(walk: Walk) -> str:
     """Prompt, path and cursor. The deeper the colour, the less the model expected the token."""
     path, cursor = walk.path, min(walk.cursor, len(walk.path))
-    spans = coloured(walk.lm.tokenizer, path, here=cursor)
-    spans.insert(cursor, CARET)
+    first, end = max(0, cursor - BEFORE), cursor + AFTER
+    spans = coloured(walk.lm.tokenizer, path[first:end], here=cursor - first)
+    spans.insert(cursor - first, CARET)
+    head = _marker(f"… {first:,} tokens …") if first else _prompt(walk.prompt)
+    tail = _marker(f"… {len(path) - end:,} tokens") if len(path) > end else ""
     style = "max-height:16em;overflow:auto;border:1px solid rgba(127,127,127,.4);padding:.3em .6em"
-    return f'<div style="{TEXT};{style}">{_prompt(walk.prompt)}{"".join(spans)}</div>'
+    return f'<div style="{TEXT};{style}">{head}{"".join(spans)}{tail}</div>'
 
 
 def coloured(

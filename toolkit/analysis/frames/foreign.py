@@ -122,9 +122,21 @@ def _echoed(answer: Mapping[str, Any], choice: Mapping[str, Any]) -> int | None:
     usage = answer.get("usage") or {}
     if len(answer["choices"]) == 1 and "completion_tokens" in usage:
         count = length - usage["completion_tokens"]
+        lacking = usage.get("prompt_tokens", count) - count
+        if lacking == 1 and _ends_early(choice):
+            return count + 1
         # `best_of` and hidden tokens make the counts disagree.
-        return count if usage.get("prompt_tokens", count) - count in (0, 1) else None
+        return count if lacking in (0, 1) else None
     return None
+
+
+def _ends_early(choice: Mapping[str, Any]) -> bool:
+    """Whether the text goes on after the last entry: llama-cpp-python echoes a prompt without BOS
+    and has no entry for the last token then. Else the entry that lacks is a hidden BOS."""
+    offsets = choice["logprobs"].get("text_offset")
+    if not offsets:
+        return False
+    return offsets[-1] + len(choice["logprobs"]["tokens"][-1]) < len(choice.get("text") or "")
 
 
 # --- content entries ------------------------------------------------------------------------------

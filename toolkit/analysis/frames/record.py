@@ -39,7 +39,7 @@ def from_score(score: Any, index: int) -> Sequence:
 
 def _positions(choice: Any, *, echo: bool) -> tuple[Position, ...]:
     prompt = [
-        _position(token, span if echo else (None, None), special=i < choice.inserted or None)
+        _position(token, span if echo else (None, None), special=i < choice.inserted)
         for i, (token, span) in enumerate(_spans(choice.prompt_tokens))
     ]
     # Nothing else ends a choice with "stop", no reason and a token outside the text: it is EOS.
@@ -48,7 +48,7 @@ def _positions(choice: Any, *, echo: bool) -> tuple[Position, ...]:
     for i, (token, span) in enumerate(_spans(choice.tokens), start=1):
         eos = ended and i == len(choice.tokens) and not token.contributes
         span = (token.offset, token.offset) if eos else span
-        drawn.append(_position(token, span, special=eos or None))
+        drawn.append(_position(token, span, special=eos))
     return (*prompt, *drawn)
 
 
@@ -59,7 +59,7 @@ def _spans(tokens: Any) -> Iterator[tuple[Any, tuple[int, int]]]:
 
 
 def _position(
-    token: Any, span: tuple[int | None, int | None], special: bool | None = None
+    token: Any, span: tuple[int | None, int | None], *, special: bool = False
 ) -> Position:
     return Position(
         chosen=Candidate(
@@ -81,7 +81,7 @@ def _position(
         kept_mass=token.kept_mass,
         bias=token.bias,
         penalty=token.penalty,
-        special=special,
+        special=special or token.special,
     )
 
 

@@ -27,18 +27,22 @@ from toolkit.errors import InvalidRequest
 
 FLOOR = 1e-7
 """Differences below this are drawn as this; float32 sums are not more exact."""
+LARGE = 1e-2
+"""The colours reach at least to here, in nats: sums in another order do not make a text look
+wrong, and two texts that agree look alike."""
 
 
 def scores(frame: pd.DataFrame, *, names: tuple[str, str] = ("A", "B")) -> Figure:
     """Both log-probabilities of each token against each other, and B minus A by position.
 
-    On the line both agree. `frame`: `tokens` of a comparison. Raises InvalidRequest for an empty
-    one.
+    On the line both agree. What one of them rules out has no place here. `frame`: `tokens` of a
+    comparison. Raises InvalidRequest for an empty one.
     """
     rows = _scored(frame)
+    rows = rows.loc[np.isfinite(floats(rows, "logprob_a") + floats(rows, "logprob_b"))]
     made, ((left, right),) = figure(8.4, 3.4, columns=2)
     a, b = floats(rows, "logprob_a"), floats(rows, "logprob_b")
-    low = float(min(a.min(), b.min()))
+    low = float(min(a.min(initial=-1.0), b.min(initial=-1.0)))
     left.plot([low, 0], [low, 0], color=GREY, linewidth=1, zorder=1)
     left.scatter(a, b, s=9, alpha=0.5, color=BLUE, linewidths=0, zorder=2)
     left.set_aspect("equal", adjustable="box")
@@ -47,8 +51,10 @@ def scores(frame: pd.DataFrame, *, names: tuple[str, str] = ("A", "B")) -> Figur
     right.scatter(floats(rows, "position"), b - a, s=9, alpha=0.5, color=ORANGE, linewidths=0)
     whole_numbers(right)
     gaps = np.abs(b - a)
-    title = f"Differences: median {np.median(gaps):.2g}, largest {gaps.max():.2g}"
-    name(right, x="position of the token", y="second minus first, nats", title=title)
+    title = f": median {np.median(gaps):.2g}, largest {gaps.max():.2g}" if len(gaps) else ""
+    name(
+        right, x="position of the token", y="second minus first, nats", title=f"Differences{title}"
+    )
     return made
 
 
@@ -61,10 +67,14 @@ def by_position(frame: pd.DataFrame) -> Figure:
     prompts = rows["prompt_index"].to_numpy(dtype=int)
     places = rows["position"].to_numpy(dtype=int)
     grid = np.full((prompts.max() + 1, places.max() + 1), np.nan)
-    grid[prompts, places] = np.log10(np.maximum(np.abs(floats(rows, "difference")), FLOOR))
+    gaps = np.abs(floats(rows, "difference"))
+    grid[prompts, places] = _level(gaps)
     made, ((ax,),) = figure(8.4, 1.2 + 0.22 * len(grid))
     ax.grid(visible=False)
-    image = ax.imshow(grid, aspect="auto", cmap="cividis", interpolation="nearest")
+    ends = _ends(gaps)
+    image = ax.imshow(
+        grid, aspect="auto", cmap="cividis", interpolation="nearest", vmin=ends[0], vmax=ends[1]
+    )
     bar = made.colorbar(image, ax=ax, pad=0.01)
     bar.set_label("log10 of |Δ| in nats", fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=7)
@@ -83,13 +93,15 @@ def text(frame: pd.DataFrame, *, prompt: int = 0, columns: int = 10) -> Figure:
     rows = rows.loc[rows["prompt_index"] == prompt]
     if rows.empty:
         raise InvalidRequest(f"`prompt` {prompt} is not in the frame.", param="prompt")
-    gaps = np.maximum(np.abs(floats(rows, "difference")), FLOOR)
+    gaps = np.abs(floats(rows, "difference"))
     count = -(-len(rows) // columns)
     grid = np.full(count * columns, np.nan)
-    grid[: len(rows)] = np.log10(gaps)
+    grid[: len(rows)] = _level(gaps)
     made, ((ax,),) = figure(8.4, 0.7 + 0.42 * count)
     ax.set_axis_off()
-    image = ax.imshow(grid.reshape(count, columns), aspect="auto", cmap="Oranges", alpha=0.75)
+    low, high = _ends(gaps)
+    cells = grid.reshape(count, columns)
+    image = ax.imshow(cells, aspect="auto", cmap="Oranges", alpha=0.75, vmin=low, vmax=high)
     bar = made.colorbar(image, ax=ax, pad=0.01)
     bar.set_label("log10 of |Δ|", fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=7)
@@ -128,6 +140,17 @@ def tests(frame: pd.DataFrame, *, alpha: float = 0.001) -> Figure:
     name(ax, x="corrected p", title="Are the samples of one distribution?")
     legend(ax, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return made
+
+
+def _level(gaps: np.ndarray) -> np.ndarray:
+    """Differences as the colours show them, log10 of nats."""
+    return np.log10(np.maximum(gaps, FLOOR))
+
+
+def _ends(gaps: np.ndarray) -> tuple[float, float]:
+    """Ends of the colours, the same for all pictures whose differences are small."""
+    known = gaps[np.isfinite(gaps)]
+    return float(np.log10(FLOOR)), float(np.log10(max(known.max(initial=0), LARGE)))
 
 
 def _scored(frame: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from toolkit.analysis.visible import LITERAL
 from toolkit.experiments.compare.evidence import Evidence, Timing
 from toolkit.experiments.compare.verdict import Finding, corrected, explained, findings, verdict
 
@@ -150,7 +151,9 @@ class Comparison:
         notes = "".join(
             f'<div style="opacity:.7">{html.escape(note)}</div>' for note in self.evidence.notes
         )
-        return f"<div><b>{html.escape(self.verdict)}</b><table>{rows}</table>{notes}</div>"
+        return (
+            f"<div {LITERAL}><b>{html.escape(self.verdict)}</b><table>{rows}</table>{notes}</div>"
+        )
 
     def _stages(self) -> Iterator[tuple[str, str, bool | None]]:
         e, causes = self.evidence, set(self.causes)

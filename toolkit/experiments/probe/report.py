@@ -7,6 +7,8 @@ import html
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from toolkit.analysis.visible import LITERAL
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -99,7 +101,8 @@ class Probe:
         )
         rows = "".join(self._row(c, cell) for c in self.checks)
         return (
-            f'<div><b>{html.escape(self.summary)}</b><table style="border-collapse:collapse">'
+            f"<div {LITERAL}><b>{html.escape(self.summary)}</b>"
+            '<table style="border-collapse:collapse">'
             f"<tr>{head}</tr>{rows}</table></div>"
         )
 
