@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import hypothesis
 import jax
 import numpy as np
 from hypothesis import strategies as st
+from hypothesis.errors import HypothesisDeprecationWarning
 
 from tests.oracle.strategies import Case
 from toolkit.sampling.guide import Guide, GuideTables, pack
@@ -120,5 +122,9 @@ def gather(strategy: st.SearchStrategy, count: int) -> list[Any]:
         found.append(example)
 
     run: Callable[[], None] = collect
-    run()
+    with warnings.catch_warnings():
+        # Threads that other tests have left may draw from `random` meanwhile; the strategy does
+        # not.
+        warnings.simplefilter("ignore", HypothesisDeprecationWarning)
+        run()
     return found
