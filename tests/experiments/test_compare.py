@@ -86,6 +86,7 @@ def test_each_fault_is_named(toy: LM, cause: str):
     assert set(found.causes[1:]) <= {*others, "sampling"}, found.verdict
 
 
+@pytest.mark.slow
 def test_quantised_weights_are_named(toy: LM):
     with faults.quantised_weights(toy, bits=4) as wrong:
         found = compare(toy, wrong, PROMPTS, **SMALL)
@@ -93,6 +94,7 @@ def test_quantised_weights_are_named(toy: LM):
     assert 0.01 < found.tokens["difference"].abs().median() < 1
 
 
+@pytest.mark.slow
 def test_another_model_is_named(toy: LM, tmp_path: Path):
     with wrong_servers.load(tmp_path / "other", seed=2) as other:
         found = compare(toy, other, PROMPTS, **SMALL)
