@@ -19,6 +19,7 @@ SCENARIOS = (
     "server_throughput",
     "prefill",
     "recompilations",
+    "runner_overhead",
     "strict_mode",
     "int8",
     "cold_start",
