@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -171,3 +172,14 @@ def test_more_tokens_after_one_node_than_the_window_make_it_wider():
     node, last = np.full(2, start, np.int32), np.asarray([0, 2047], np.int32)
     assert np.asarray(masks(tables, node, 2050)).sum(axis=1).tolist() == [2048, 2048]
     assert np.asarray(steps(tables, node, last)).tolist() == [FREE, FREE]
+
+
+def test_long_choice_takes_memory_as_it_is_long():
+    tracemalloc.start()
+    guide = Guide.from_choices([b"ab" * 20_000, b"ab" * 10_000], pieces(VOCABULARY), EOS)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(guide.edges) == 40_000
+    assert guide.edges[19_998] == {0: 20_000, 3: 20_001}  # behind 9,999 pairs: a and ab
+    assert set(guide.edges[20_000]) == {0, 3, EOS}
+    assert peak < 100e6

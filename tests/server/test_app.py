@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import jsonschema
 import pytest
@@ -16,6 +17,7 @@ from tests.server.conftest import LEGACY, STRICT, fail_at_third_token, renamed
 from toolkit.completion.complete import LM
 from toolkit.errors import EngineClosed, EngineFault
 from toolkit.server import create_app
+from toolkit.server.tokens import DETOKENIZE, TOKENIZE
 
 ROUTES = [STRICT, LEGACY]
 Valid = Callable[[Any], None]
@@ -293,10 +295,10 @@ def test_only_model_needs_no_name_on_the_legacy_route(client: FlaskClient):
 
 
 def test_answer_that_takes_too_long_is_cut_off(toy: LM, fits: Valid):
-    client = create_app(toy, request_timeout=0).test_client()
+    client = create_app(toy, request_timeout=1e-9).test_client()
     for path in ROUTES:
         reply = client.post(path, json={"model": "toy", "prompt": "A"})
-        assert "longer than the 0 s" in check_error(reply, path, 500, fits)
+        assert "longer than the 1e-09 s" in check_error(reply, path, 500, fits)
         (event,) = events(client.post(path, json={"model": "toy", "prompt": "A", "stream": True}))
         assert event["error"]["status"] == 500
 
@@ -318,7 +320,56 @@ def test_openapi_document_holds_the_specifications_operation(
     document = client.get("/openapi.json").get_json()
     assert document["paths"][STRICT]["post"] == specification
     for rule in client.application.url_map.iter_rules():
-        assert str(rule) in document["paths"]
+        assert str(rule).replace("<name:model>", "{model}") in document["paths"]
+    assert "security" not in document and "securitySchemes" not in document.get("components", {})
+
+
+def test_openapi_document_tells_of_keys_and_fields(toy: LM):
+    client = create_app(toy, api_keys="k").test_client()
+    document = client.get("/openapi.json", headers={"Authorization": "Bearer k"}).get_json()
+    scheme = {"type": "http", "scheme": "bearer"}
+    assert document["components"]["securitySchemes"] == {"key": scheme}
+    assert document["security"] == [{"key": []}]
+    assert document["paths"]["/health"]["get"]["security"] == []
+    for path, rules in [("/tokenize", TOKENIZE), ("/detokenize", DETOKENIZE)]:
+        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        assert set(body["schema"]["properties"]) == set(rules)
+    (named,) = document["paths"]["/v1/models/{model}"]["get"]["parameters"]
+    assert (named["name"], named["in"], named["required"]) == ("model", "path", True)
+    assert document["paths"]["/tokenizer_info"]["get"]["parameters"][0]["in"] == "query"
+
+
+@pytest.mark.parametrize("base", ["/v1/models", "/v1/openai/v1/models"])
+def test_one_model(toy: LM, base: str, fits: Valid):
+    names = ["toy", "org/name", "/abs/folder", "a b"]
+    client = create_app([renamed(toy, name) for name in names]).test_client()
+    listed = client.get(base).get_json()["data"]
+    assert [entry["id"] for entry in listed] == names
+    for entry in listed:
+        for path in (quote(entry["id"]), quote(entry["id"], safe="")):
+            assert client.get(f"{base}/{path}").get_json() == entry
+    for path in ("other", "toy/", "org"):
+        message = check_error(client.get(f"{base}/{path}"), base, 404, fits)
+        assert f"`model` {path!r} is not served here" in message
+    check_error(client.get(f"{base}/"), base, 404, fits)
+    assert check_error(client.post(f"{base}/toy"), base, 405, fits).endswith("takes GET, not POST.")
+
+
+def test_method_of_a_clients_own_making_is_cut_short_and_counted_as_other(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.INFO, logger="toolkit.server"):
+        for number in range(3):
+            reply = client.open("/x", method=f"BREW{number}" + "Q" * 5000)
+            assert len(reply.data) < 300
+        client.open("/x", method="PUT")
+    assert [r.getMessage().split()[:2] for r in caplog.records if r.name == "toolkit.server"] == [
+        *[["-", "other"]] * 3,
+        ["-", "PUT"],
+    ]
+    metrics = client.get("/metrics").text
+    assert 'toolkit_requests_total{method="other",route="unknown",status="404"} 3.0' in metrics
+    assert "BREW" not in metrics
 
 
 def test_log_has_one_line_a_request_and_no_prompt(toy: LM, caplog: pytest.LogCaptureFixture):

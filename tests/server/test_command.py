@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from tests.contract import toys
 from tests.oracle.toy import write_toy
 from toolkit.cli import app
+from toolkit.cli.serve import _api_keys
 
 
 def test_serve_answers_until_it_is_told_to_stop(tmp_path: Path):
@@ -90,6 +91,9 @@ def test_several_models_on_one_server(tmp_path: Path):
         ("--max-queue", "0", "--max-queue"),
         ("--max-batch", "0", "--max-batch"),
         ("--rate-limit", "many", "`rate_limit`"),
+        ("--rate-limit", "0/minute", "`rate_limit`"),
+        ("--request-timeout", "0", "`request_timeout` must be seconds above 0, got 0.0."),
+        ("--request-timeout", "nan", "got nan"),
         ("--port", "99999", "port"),
     ],
 )
@@ -101,8 +105,29 @@ def test_options_that_make_no_sense_are_refused(tmp_path: Path, option: str, val
     assert says in " ".join(re.sub(r"[│\n]", " ", result.output).split())
 
 
-def test_file_without_a_key_is_refused(tmp_path: Path):
-    (tmp_path / "keys").write_text("\n")
-    result = CliRunner().invoke(app, ["serve", "--api-key-file", str(tmp_path / "keys")])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"\n", "holds no key"),
+        (b"\xef\xbb\xbf\n", "holds no key"),
+        (b"caf\xe9", "is not in UTF-8. Save it as UTF-8 text."),
+        (b"two\x01", "control character"),
+        (None, "is a directory"),
+    ],
+)
+def test_file_of_keys_that_cannot_be_used_is_refused(tmp_path: Path, text: bytes | None, says: str):
+    file = tmp_path
+    if text is not None:
+        file = tmp_path / "keys"
+        file.write_bytes(text)
+    result = CliRunner().invoke(app, ["serve", "--api-key-file", str(file)])
     assert result.exit_code == 2
-    assert "holds no key" in " ".join(re.sub(r"[│\n]", " ", result.output).split())
+    assert says in " ".join(re.sub(r"[│\n]", " ", result.output).split())
+
+
+def test_keys_are_the_lines_of_a_text_with_or_without_a_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TOOLKIT_API_KEY", " third\n")
+    (tmp_path / "keys").write_bytes("\ufefffirst\r\n\n voil\u00e0\u0085 \n".encode())
+    assert _api_keys(tmp_path / "keys") == ["first", "voil\u00e0\u0085", "third"]

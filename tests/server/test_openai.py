@@ -151,7 +151,11 @@ def test_case_102_fault_in_mid_stream_is_an_api_error(
 
 
 def test_models(client: openai.OpenAI):
-    assert [model.id for model in client.models.list()] == ["toy"]
+    (model,) = client.models.list()
+    assert model.id == "toy"
+    assert client.models.retrieve("toy") == model
+    with pytest.raises(openai.NotFoundError, match="404"):
+        client.models.retrieve("other")
 
 
 def test_client_retries_when_the_queue_was_full(toy: LM, monkeypatch: pytest.MonkeyPatch):

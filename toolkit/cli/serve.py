@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,7 +22,8 @@ def serve(
     ] = None,
     strict: Annotated[bool, typer.Option(help="The same bits whatever runs beside.")] = False,
     api_key_file: Annotated[
-        Path | None, typer.Option(help="A key a line; or set TOOLKIT_API_KEY.", exists=True)
+        Path | None,
+        typer.Option(help="A key a line; or set TOOLKIT_API_KEY.", exists=True, dir_okay=False),
     ] = None,
     top_logprobs: Annotated[int, typer.Option(help="Most alternatives a token.")] = 20,
     ignore_unknown_fields: Annotated[
@@ -42,6 +43,7 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("waitress").setLevel(logging.ERROR)
     keys = _api_keys(api_key_file)
+    _check(api_keys=keys, rate_limit=rate_limit, request_timeout=request_timeout)
     if not keys and host not in ("127.0.0.1", "::1", "localhost"):
         logging.warning("%s may be reached by other machines and wants no key", host)
     limits, sizes = toolkit.Limits(max_logprobs=top_logprobs), sizes_of(mesh)
@@ -90,9 +92,29 @@ def sizes_of(mesh: str | None) -> dict[str, int] | None:
 
 def _api_keys(file: Path | None) -> list[str]:
     """The keys that clients must send: the lines of a file and TOOLKIT_API_KEY."""
-    lines = file.read_text(encoding="utf-8").splitlines() if file else []
-    keys = [line.strip() for line in [*lines, os.environ.get("TOOLKIT_API_KEY", "")]]
+    lines = _lines(file) if file else []
+    keys = [line.strip(" \t\r\n") for line in [*lines, os.environ.get("TOOLKIT_API_KEY", "")]]
     keys = [key for key in keys if key]
     if file and not keys:
         raise typer.BadParameter(f"{file} holds no key. Write one on a line of its own.")
     return keys
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a text, which some editors begin with a byte-order mark."""
+    try:
+        return file.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{file} is not in UTF-8. Save it as UTF-8 text.") from None
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def _check(**options: Any) -> None:
+    """What makes no sense is said before a model is loaded."""
+    from toolkit.server.options import check_options
+
+    try:
+        check_options(**options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None

@@ -126,6 +126,11 @@ class Run:
         """Whether every candidate has ended."""
         return not self._by_ticket
 
+    @property
+    def behind(self) -> int:
+        """How many events nobody has read yet."""
+        return self._events.qsize()
+
     def cancel(self) -> None:
         """Give the rows back; for a finished run nothing is left to do."""
         tickets = list(self._by_ticket)

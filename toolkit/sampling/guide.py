@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -94,25 +94,18 @@ class Guide:
 
         Raises InvalidRequest for a choice that the vocabulary cannot spell.
         """
-        whole = set(choices)
-        inner = {choice[:end] for choice in whole for end in range(len(choice))}
-        node = {prefix: number for number, prefix in enumerate(sorted(inner), start=1)}
+        paths, ends, count = _walk(sorted(set(choices)))
+        if ends and eos_id is None:
+            raise ValueError("a choice that is a prefix of another needs an end-of-sequence token")
         longest = max(map(len, tokens), default=0)
-        edges: list[dict[int, int]] = [{} for _ in node]
-        for choice in whole:
-            for start in range(len(choice)):
-                out = edges[node[choice[:start]] - 1]
-                for end in range(start + 1, min(len(choice), start + longest) + 1):
-                    for token in tokens.get(choice[start:end], ()):
-                        out[token] = node.get(choice[:end], FREE)
-        for prefix in whole & inner:
-            if eos_id is None:
-                raise ValueError(
-                    "a choice that is a prefix of another needs an end-of-sequence token"
-                )
-            edges[node[prefix] - 1][eos_id] = FREE
+        edges: list[dict[int, int]] = [{} for _ in range(count)]
+        spelled = {
+            choice: _cross(choice, path, tokens, longest, edges) for choice, path in paths.items()
+        }
+        for node in ends:
+            edges[node - 1][cast("int", eos_id)] = FREE
         for choice in choices:
-            if not _spelled(choice, tokens, longest):
+            if not spelled[choice]:
                 raise InvalidRequest(
                     f"`guided_choice` {choice.decode(errors='replace')!r} cannot be spelled with "
                     "the tokens of this model. Leave it out.",
@@ -129,13 +122,51 @@ class Guide:
         return self.edges[node - 1].get(token, FREE) if node else FREE
 
 
-def _spelled(choice: bytes, tokens: Mapping[bytes, Sequence[int]], longest: int) -> bool:
-    """Whether some sequence of tokens has these bytes."""
+def _walk(choices: Sequence[bytes]) -> tuple[dict[bytes, list[int]], list[int], int]:
+    """Number the nodes of the trie in the order of their prefixes, from sorted choices.
+
+    Gives the nodes along each choice, from the start to behind its last byte, where it is `FREE`
+    unless another choice goes on; the nodes where a choice ends and another goes on; and how many
+    nodes there are. Takes time and memory as the choices are long.
+    """
+    paths: dict[bytes, list[int]] = {}
+    ends: list[int] = []
+    before, path, count = b"", [FREE], 0
+    for choice in choices:
+        shared = _shared(before, choice)
+        first = shared if path[shared] == FREE else shared + 1
+        fresh = range(count + 1, count + 1 + len(choice) - first)
+        count += len(fresh)
+        if before in paths and first == shared:  # the one before ends here, and this one goes on
+            path[shared] = fresh[0]
+            ends.append(fresh[0])
+        before, path = choice, [*path[:first], *fresh, FREE]
+        paths[choice] = path
+    return paths, ends, count
+
+
+def _shared(first: bytes, second: bytes) -> int:
+    """How many bytes two choices have in common at their start."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(first), len(second)))
+
+
+def _cross(
+    choice: bytes,
+    path: Sequence[int],
+    tokens: Mapping[bytes, Sequence[int]],
+    longest: int,
+    edges: Sequence[dict[int, int]],
+) -> bool:
+    """Add the tokens that are pieces of one choice; whether some sequence of them spells it."""
     reached = [True] + [False] * len(choice)
     for start in range(len(choice)):
-        if reached[start]:
-            for end in range(start + 1, min(len(choice), start + longest) + 1):
-                reached[end] |= choice[start:end] in tokens
+        out = edges[path[start] - 1]
+        for end in range(start + 1, min(len(choice), start + longest) + 1):
+            found = tokens.get(choice[start:end], ())
+            reached[end] |= reached[start] and bool(found)
+            for token in found:
+                out[token] = path[end]
     return reached[-1]
 
 

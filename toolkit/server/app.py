@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from flask import Flask, Response, g, request
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.routing import BaseConverter
 
 from toolkit.completion.complete import LM
 from toolkit.completion.json import parse_json
@@ -21,6 +23,7 @@ from toolkit.server.document import openapi
 from toolkit.server.exchange import GONE, Exchange
 from toolkit.server.guard import Guard
 from toolkit.server.metrics import Metrics
+from toolkit.server.options import check_options
 from toolkit.server.reply import dialect_of, error_reply, events, json_reply
 from toolkit.server.tokens import detokenized, information, tokenized
 
@@ -31,7 +34,7 @@ MAX_BODY = 10 * 2**20
 def create_app(
     lms: LM | Iterable[LM],
     *,
-    api_keys: Iterable[str] = (),
+    api_keys: str | Iterable[str] = (),
     rate_limit: str | None = None,
     max_requests: int | None = None,
     request_timeout: float | None = None,
@@ -41,14 +44,17 @@ def create_app(
 ) -> Flask:
     """The application that serves one model or several.
 
-    `api_keys`: if there are any, every route but /health wants one of them. `rate_limit`: of the
-    completions of one client, such as "60/minute". `max_requests`: completions handled at one time,
-    beyond which the answer is 429. `request_timeout`: seconds that a completion may take.
-    `ignore_unknown_fields`: the legacy route drops them instead of refusing. `strict_done`: strict
-    streams end with `[DONE]`. `max_body`: bytes.
+    `api_keys`: if there are any, every route but /health wants one of them; a string is one key.
+    `rate_limit`: of the completions of one client, such as "60/minute". `max_requests`: completions
+    handled at one time, beyond which the answer is 429. `request_timeout`: seconds that one may
+    take. `ignore_unknown_fields`: the legacy route drops them instead of refusing.
+    `strict_done`: strict streams end with `[DONE]`. `max_body`: bytes.
 
     Raises ValueError for two models of one name, none at all, or an option that makes no sense.
     """
+    check_options(
+        max_requests=max_requests, request_timeout=request_timeout, max_body=max_body
+    )  # the guard checks its own
     models = _by_name([lms] if isinstance(lms, LM) else list(lms))
     guard = Guard(api_keys=api_keys, rate_limit=rate_limit, max_requests=max_requests)
     routes = Routes(
@@ -60,9 +66,18 @@ def create_app(
     )
     app = Flask("toolkit.server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max_body
+    app.config["REQUEST_TIMEOUT"] = request_timeout
+    app.url_map.converters["name"] = _Name
     app.url_map.merge_slashes = False
     routes.register(app)
     return app
+
+
+class _Name(BaseConverter):
+    """The name of a model in a path, with the slashes that are in it."""
+
+    regex = ".+"
+    part_isolating = False
 
 
 def _by_name(lms: list[LM]) -> dict[str, LM]:
@@ -92,7 +107,7 @@ class Routes:
         self.ignore_unknown_fields = ignore_unknown_fields
         self.strict_done = strict_done
         self._created = int(time.time())
-        self._document = openapi()
+        self._document = openapi(wants_key=guard.wants_key)
 
     def register(self, app: Flask) -> None:
         """Put everything into the application."""
@@ -109,6 +124,8 @@ class Routes:
         for path, view in {
             "/v1/openai/v1/models": self.list_models,
             "/v1/models": self.list_models,
+            "/v1/openai/v1/models/<name:model>": self.show_model,
+            "/v1/models/<name:model>": self.show_model,
             "/health": self.health,
             "/metrics": self.show_metrics,
             "/tokenizer_info": self.tokenizer_info,
@@ -144,6 +161,7 @@ class Routes:
     def complete(self, dialect: Dialect) -> Response:
         """Everything is checked and queued before the first byte, also for a stream."""
         exchange: Exchange = g.exchange
+        self.guard.check_open(request.environ)
         self.guard.check_rate(request.environ)
         exchange.enter()
         run = self._run(_body(), dialect, exchange)
@@ -198,20 +216,27 @@ class Routes:
 
     def list_models(self) -> Response:
         """What `model` may be."""
-        entries = [
-            {
-                "id": name,
-                "object": "model",
-                "created": self._created,
-                "owned_by": "completion-toolkit",
-                "max_model_len": lm.context,
-            }
-            for name, lm in self.models.items()
-        ]
+        entries = [self._entry(name) for name in self.models]
         return json_reply({"object": "list", "data": entries})
 
+    def show_model(self, model: str) -> Response:
+        """One of them. Raises ModelNotFound."""
+        self._find(model)
+        return json_reply(self._entry(model))
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "completion-toolkit",
+            "max_model_len": self.models[name].context,
+        }
+
     def health(self) -> Response:
-        """Whether every engine takes work. Raises EngineClosed if one does not."""
+        """Whether every engine takes work. Raises EngineClosed if one does not, and
+        ServiceUnavailable while the server closes."""
+        self.guard.check_open(request.environ)
         for lm in self.models.values():
             lm.engine.submit([])
         return json_reply({"status": "ok"})
@@ -244,7 +269,7 @@ def _body() -> object:
 
 def _in_words(error: Exception) -> Exception:
     """Flask's errors with what was wrong and the way out."""
-    place = f"{request.method} {request.path[:60]!r}"
+    place = f"{request.method[:20]} {request.path[:60]!r}"
     if isinstance(error, NotFound):
         error.description = f"There is no {place} here. /openapi.json lists the routes."
     elif isinstance(error, MethodNotAllowed):

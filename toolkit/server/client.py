@@ -6,6 +6,11 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+DRAINING = "toolkit.draining"
+"""In WSGI's environment: whether the server closes, and this request came too late."""
+NOTE_RUN = "toolkit.note_run"
+"""In WSGI's environment: takes the run of the request, if the server watches over it."""
+
 _SOCKETS = ("werkzeug.socket", "gunicorn.socket")
 
 
@@ -38,5 +43,5 @@ def _closed(connection: socket.socket) -> bool:
 def bearer(environ: Mapping[str, Any]) -> bytes | None:
     """The key of an `Authorization: Bearer` header as the client sent it; None without one."""
     scheme, _, key = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-    # WSGI gives the bytes of a header as Latin-1.
-    return key.strip().encode("latin-1", "replace") if scheme.lower() == "bearer" else None
+    # WSGI gives the bytes of a header as Latin-1, where U+0085 and U+00A0 are halves of letters.
+    return key.strip(" \t").encode("latin-1", "replace") if scheme.lower() == "bearer" else None

@@ -11,7 +11,7 @@ from flask import Request
 
 from toolkit.completion.run import Run
 from toolkit.errors import EngineFault
-from toolkit.server.client import ClientGone, gone_check
+from toolkit.server.client import NOTE_RUN, ClientGone, gone_check
 from toolkit.server.guard import Guard
 from toolkit.server.metrics import Metrics
 
@@ -19,19 +19,22 @@ log = logging.getLogger("toolkit.server")
 
 GONE = 499
 """The status that is logged for a client that left before its answer; it is never sent."""
+METHODS = frozenset(["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"])
+"""Any other may be of a client's own making, and as long as it likes."""
 
 
 class Exchange:
     """What happens around one answer. `end` may be called from several places and acts once."""
 
     def __init__(self, request: Request, guard: Guard, metrics: Metrics):
-        self.method = request.method
+        self.method = request.method if request.method in METHODS else "other"
         self.route = str(request.url_rule) if request.url_rule else "unknown"
         self.path = urllib.parse.quote(request.path)[:100]
         self.run: Run | None = None
         self.fault: int | None = None
         """The status of an error that came after the first byte."""
         self._gone = gone_check(request.environ)
+        self._tell = request.environ.get(NOTE_RUN)
         self._guard = guard
         self._metrics = metrics
         self._inside = False
@@ -47,6 +50,8 @@ class Exchange:
         """The completion has been queued."""
         self.run = run
         self._metrics.runs.add(run)
+        if self._tell is not None:
+            self._tell(run)
 
     def watch(self, limit: float | None) -> Callable[[], None]:
         """What a run calls while it waits: raises ClientGone, or EngineFault after `limit`

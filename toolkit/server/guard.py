@@ -12,10 +12,14 @@ from typing import Any
 
 import limits
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Unauthorized
+from werkzeug.exceptions import ServiceUnavailable, Unauthorized
 
 from toolkit.errors import QueueFull
-from toolkit.server.client import bearer
+from toolkit.server.client import DRAINING, bearer
+from toolkit.server.options import keys_of, rate_of
+
+REOPENS = 10
+"""Seconds after which a client may look whether a server that closed is back."""
 
 
 class Guard:
@@ -24,18 +28,29 @@ class Guard:
     def __init__(
         self,
         *,
-        api_keys: Iterable[str] = (),
+        api_keys: str | Iterable[str] = (),
         rate_limit: str | None = None,
         max_requests: int | None = None,
     ):
-        self._keys = [key.encode() for key in api_keys]
-        if not all(self._keys):
-            raise ValueError("`api_keys` holds an empty key, which anybody has. Remove it.")
-        self._rate = None if rate_limit is None else _parse(rate_limit)
+        self._keys = keys_of(api_keys)
+        self._rate = rate_of(rate_limit)
         self._window = limits.strategies.MovingWindowRateLimiter(limits.storage.MemoryStorage())
         self._most = max_requests
         self._inside = 0
         self._lock = threading.Lock()
+
+    @property
+    def wants_key(self) -> bool:
+        """Whether there are keys."""
+        return bool(self._keys)
+
+    def check_open(self, environ: Mapping[str, Any]) -> None:
+        """Raises ServiceUnavailable for what came after the server began to close."""
+        if environ.get(DRAINING):
+            raise ServiceUnavailable(
+                "The server is closing and takes no more work. Ask again when it is back.",
+                retry_after=REOPENS,
+            )
 
     def check_key(self, environ: Mapping[str, Any]) -> None:
         """Raises Unauthorized unless the request carries one of the keys, if there are any.
@@ -86,12 +101,3 @@ class Guard:
         """Give a place back."""
         with self._lock:
             self._inside -= 1
-
-
-def _parse(rate_limit: str) -> limits.RateLimitItem:
-    try:
-        return limits.parse(rate_limit)
-    except ValueError:
-        raise ValueError(
-            f'`rate_limit` must be like "60/minute", got {rate_limit!r}. Omit it for no limit.'
-        ) from None

@@ -76,7 +76,7 @@ def _http_error_reply(error: HTTPException, dialect: Dialect) -> Response:
         code = "invalid_api_key" if status == 401 else None
         reply = json_reply(legacy_error_body(status, message, code=code), status)
     for name, value in error.get_headers():
-        if name in ("Allow", "WWW-Authenticate"):
+        if name in ("Allow", "WWW-Authenticate", "Retry-After"):
             reply.headers[name] = value
     return reply
 
@@ -98,6 +98,9 @@ def events(run: Run, dialect: Dialect, exchange: Exchange, *, done: bool) -> Ite
     except ClientGone:
         exchange.fault = GONE
         return
+    except GeneratorExit:  # the server found nobody to send it to
+        exchange.fault = GONE
+        raise
     except Exception as error:
         note_fault(error)
         exchange.fault = error_status(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http
 import logging
 import signal
 import socket
@@ -14,14 +13,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from flask import Flask
-from waitress.channel import HTTPChannel
 from waitress.server import create_server
-from waitress.task import ErrorTask
 from waitress.wasyncore import dispatcher
 
 from toolkit.completion.complete import LM
 from toolkit.server.app import MAX_BODY, create_app
-from toolkit.server.reply import refusal
+from toolkit.server.channel import Channel
 
 log = logging.getLogger("toolkit.server")
 
@@ -33,28 +30,12 @@ GRACE = 30.0
 """Seconds that running requests get to finish when a server closes."""
 TICK = 0.02
 """Seconds between two looks at whether they have."""
-
-
-class _Refusal(ErrorTask):
-    """What waitress itself refuses, before the application sees it, in the shape of its route."""
-
-    def execute(self) -> None:
-        request: Any = self.request
-        error, path = request.error, getattr(request, "path", "")  # none in a head without sense
-        # The others are 431 and 501: mistakes of a client, for which the routes have one status.
-        known = error.code if error.code in (413, 500) else 400
-        body = refusal(path, known, f"{error.reason}: {error.body}.")
-        self.status = f"{known} {http.HTTPStatus(known).phrase}"
-        self.response_headers = [("Content-Type", "application/json")]
-        self.content_length = len(body)
-        self.set_close_on_finish()
-        self.write(body)
-
-
-class _Channel(HTTPChannel):
-    """A connection that says no in JSON."""
-
-    error_task_class = _Refusal
+SWEEP = 1.0
+"""Seconds between two looks at whether a client has stopped reading."""
+IDLE = 60
+"""Seconds after which a connection without a request, or with half of one, is closed."""
+UNREAD = 2**20
+"""Bytes of a stream that may wait for its client; then the thread that sends it waits."""
 
 
 class Server:
@@ -73,17 +54,27 @@ class Server:
             # Lets waitress read on while a request runs, and so see that its client has left.
             channel_request_lookahead=1,
             connection_limit=4 * (max_requests + SPARE) + 100,
+            channel_timeout=IDLE,
+            cleanup_interval=IDLE // 6,
+            outbuf_high_watermark=UNREAD,
             asyncore_use_poll=True,
             # Above the application's own limit, which answers in the shape of the route.
             max_request_body_size=8 * MAX_BODY,
             ident="completion-toolkit",
             expose_tracebacks=False,
         )
-        self._waitress.channel_class = _Channel
+        self._waitress.channel_class = Channel
+        self._waitress.draining = False
+        self._limit: float | None = app.config.get("REQUEST_TIMEOUT")
+        self._closed = threading.Event()
         self._thread = threading.Thread(
             target=self._waitress.run, name="toolkit-server", daemon=True
         )
         self._thread.start()
+        self._sweeper = threading.Thread(
+            target=self._sweep, name="toolkit-server-sweep", daemon=True
+        )
+        self._sweeper.start()
 
     @property
     def url(self) -> str:
@@ -94,29 +85,47 @@ class Server:
     def close(self, grace: float = GRACE) -> None:
         """Take no more connections, let what runs finish for `grace` seconds, then cut it off.
 
-        May be called twice.
+        A request of which a part had arrived is answered; later completions, on connections that
+        were open, get 503. Every answer ends its connection. May be called twice.
         """
         if not self._thread.is_alive():
             return
-        self._in_loop(lambda: dispatcher.close(self._waitress))  # the listening socket only
+        self._in_loop(self._drain)
         deadline = time.monotonic() + grace
         while self._busy() and time.monotonic() < deadline:
             self._thread.join(TICK)
+        self._closed.set()
+        self._sweeper.join(GRACE)
         self._in_loop(self._disconnect)
         self._waitress.task_dispatcher.shutdown()
         with contextlib.suppress(OSError):  # the loop may have ended by itself and closed it
             self._in_loop(self._waitress.trigger.close)  # nobody is left to pull it
         self._thread.join(GRACE)
 
+    def _drain(self) -> None:
+        dispatcher.close(self._waitress)  # the listening socket only
+        for channel in self._channels():
+            channel.note_begun()
+        self._waitress.draining = True
+
+    def _sweep(self) -> None:
+        """Cut off who holds a thread or memory by not reading. Such a thread cannot see the time
+        itself."""
+        while self._thread.is_alive() and not self._closed.wait(SWEEP):
+            for channel in self._channels():
+                if channel.stuck(self._limit):
+                    with contextlib.suppress(OSError):  # the loop may have ended by itself
+                        self._in_loop(channel.handle_close)
+
     def _in_loop(self, act: Callable[[], object]) -> None:
         """Run something on the thread that owns the sockets."""
         self._waitress.trigger.pull_trigger(act)
 
-    def _channels(self) -> list[Any]:
+    def _channels(self) -> list[Channel]:
         return list(self._waitress.active_channels.copy().values())
 
     def _busy(self) -> bool:
-        return any(c.requests or c.total_outbufs_len for c in self._channels())
+        return any(channel.busy for channel in self._channels())
 
     def _disconnect(self) -> None:
         for channel in self._channels():

@@ -25,13 +25,13 @@ class _TokenIds(Rule):
         return known
 
 
-_TOKENIZE: dict[str, Rule] = {
+TOKENIZE: dict[str, Rule] = {
     "model": Text(),
     "prompt": Text(),
     "add_special_tokens": Boolean(),
     "return_token_strs": Boolean(),
 }
-_DETOKENIZE: dict[str, Rule] = {"model": Text(), "tokens": _TokenIds()}
+DETOKENIZE: dict[str, Rule] = {"model": Text(), "tokens": _TokenIds()}
 
 
 def information(lm: LM) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def tokenized(fields: object, find: Find) -> dict[str, Any]:
 
     Raises InvalidRequest and ModelNotFound.
     """
-    given = _read(fields, _TOKENIZE, "prompt")
+    given = _read(fields, TOKENIZE, "prompt")
     lm = find(given.get("model"))
     text, special = given["prompt"], given.get("add_special_tokens", True)
     if text:
@@ -74,7 +74,7 @@ def detokenized(fields: object, find: Find) -> dict[str, Any]:
 
     Raises InvalidRequest and ModelNotFound.
     """
-    given = _read(fields, _DETOKENIZE, "tokens")
+    given = _read(fields, DETOKENIZE, "tokens")
     tokenizer = find(given.get("model")).tokenizer
     for token in given["tokens"]:
         if not 0 <= token < tokenizer.vocab_size:

@@ -13,6 +13,7 @@ _TITLES = {
     413: "Content Too Large",
     429: "Too Many Requests",
     500: "Internal Server Error",
+    503: "Service Unavailable",
 }
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 _CODES = {429: "rate_limit_exceeded"}
