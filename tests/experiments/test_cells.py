@@ -88,6 +88,16 @@ def test_settings_that_do_not_fit_together_are_named():
         planned(grid={"best_of": [2]}, n=3)
 
 
+def test_settings_that_are_refused_are_named_with_file_and_key():
+    fields = {"name": "x", "prompts": ["a"], "n": 3}
+    declared = check_declaration({**fields, "parameters": {"best_of": 2}}, "here")
+    with pytest.raises(RunError, match=r"^a.yaml: `parameters.best_of`: the setting"):
+        settings(declared, "a.yaml")
+    declared = check_declaration({**fields, "grid": {"top_k": [0, -1]}}, "here")
+    with pytest.raises(RunError, match=r"^a.yaml: `grid`: the settings .* are the same request"):
+        settings(declared, "a.yaml")
+
+
 def test_shards_share_the_cells_evenly_and_leave_none_out():
     names = ids(prompts=[f"p{i}" for i in range(500)], seeds=4)
     shards = [[name for name in names if in_shard(name, (i, 8))] for i in range(1, 9)]

@@ -94,6 +94,48 @@ def test_targets_are_words_addresses_and_objects():
         ("- a", "holds no declaration"),
         ("prompts: [a", "is not valid YAML"),
         ("prompts: &a [*a]", "alias of itself"),
+        (
+            "prompts: [12:30:00]",
+            "`prompts[0]` 12:30:00 is a number in base 60",
+        ),
+        ("prompts: [a]\nname: 1:2", "number in base 60 to YAML 1.1. Quote it"),
+        ("prompts: [a]\nparameters: {stop: 12:30}", "yaml:2: `parameters.stop`: 12:30 is a number"),
+        ('prompts: ["\\ud800"]', "`prompts[0]` '\\ud800' holds half of a character"),
+        (
+            'prompts: [a]\nparameters: {stop: ["\\udc00"]}',
+            "yaml:2: `parameters.stop`: `stop` (position 0)",
+        ),
+        ("prompts: [[3, -1]]", "`prompts[0]` holds -1, and token ids count from 0"),
+        ("prompts: [a]\ngrid: {temperature: [.nan, .nan]}", "must be a finite number, got nan"),
+        ("prompts: [a]\ngrid: {temperature: 0}", "got 0. Write a list, as in"),
+        ("prompts: [a]\ngrid: {stop: abc}", "`grid.stop` must be a valid list, got 'abc'"),
+        ("prompts: [a]\nmodels: [{model: x, context: -1}]", "`models[0].context` must be greater"),
+        ("prompts: [a]\nmodels: [{model: x, max_batch: 0}]", "`models[0].max_batch` must be"),
+        ("prompts: [a]\ntargets: ['http://']", "yaml:2: `targets[0]`: 'http://' is no address"),
+        (
+            "prompts: [a]\ntargets:\n- {base_url: 'localhost:8000'}",
+            "yaml:3: `targets[0].base_url`: 'localhost:8000' is no address. Write it like",
+        ),
+        ("prompts: [a]\ntargets: [{base_url: 'http://h:x'}]", "is no address"),
+        (
+            "prompts: [a]\ntargets: ['http://x']\nextra:\n  a: {b: [.nan]}",
+            "yaml:4: `extra.a.b[0]`: nan is not finite",
+        ),
+        (
+            "prompts: [a]\ntargets: ['http://x']\nextra:\n  since: 2020-01-01",
+            "yaml:4: `extra.since`: datetime.date(2020, 1, 1) is a date, which JSON does not have",
+        ),
+        (
+            "prompts: [a]\nplots: [{x: param.temprature}]",
+            "`plots[0].x`: `param.temprature` is no column of `requests`. Did you mean `param.temp",
+        ),
+        ("prompts: [a]\nplots: [{y: nope}]", "`plots[0].y`: `nope` is no column"),
+        ("prompts: {file: x.csv, template: '{'}", "`prompts.template` is no template"),
+        ("prompts: {file: x.csv, template: '{a.b}'}", "field 'a.b' that is no plain name"),
+        ("prompts: {file: x.csv, template: '{a[0]}'}", "field 'a[0]' that is no plain name"),
+        ("prompts: {file: x.csv, template: '{}'}", "field '' that is no plain name"),
+        ("prompts: {file: x.csv, template: '{a:>9d}'}", "field 'a' that is no plain name"),
+        ("prompts: {file: x.csv, template: '{a!r}'}", "field 'a' that is no plain name"),
     ],
 )
 def test_mistakes_are_named_with_their_place_and_the_way_out(file, text, said):
@@ -143,6 +185,12 @@ def test_prompts_from_files(tmp_path):
         ("p.csv", "a,b\n1,2\n", {}, "The row has a, b"),
         ("p.csv", "a,b\n1,2\n", {"template": "{c}"}, "`template` cannot be filled"),
         ("p.txt", "a", {}, "none of .jsonl"),
+        ("p.csv", "prompt,prompt\na,b\n", {}, "p.csv has two columns 'prompt'. Rename one"),
+        ("p.csv", "prompt,x\na,1\nb\n", {}, "p.csv:3: the row has 1 fields, and the header 2"),
+        ("p.csv", "prompt,x\na,1,2\n", {}, "p.csv:2: the row has 3 fields, and the header 2"),
+        ("p.jsonl", '{"prompt": "\\ud800"}', {}, "row 1: `prompt` '\\ud800' holds half of a char"),
+        ("p.jsonl", '{"prompt": "a", "x": "\\udc00"}', {}, "row 1: `x` '\\udc00' holds half"),
+        ("p.jsonl", '{"prompt": [1, -2]}', {}, "row 1: `prompt` holds -2: ids count from 0"),
         ("p.parquet", "a", {}, "is no parquet file"),
     ],
 )
@@ -151,6 +199,38 @@ def test_mistakes_in_prompt_files_are_named(tmp_path, name, text, fields, said):
     with pytest.raises(RunError, match=r"`prompts\.file`|is not JSON") as caught:
         read_prompts(PromptFile(file=name, **fields), tmp_path)
     assert said in caught.value.message
+
+
+def test_long_fields_and_empty_lines_of_csv(tmp_path):
+    (tmp_path / "p.csv").write_text("\ufeffprompt,x\n\n" + "a" * 200_000 + ",1\n\n")
+    (row,) = read_prompts(PromptFile(file="p.csv"), tmp_path)
+    assert (len(row.prompt), row.columns) == (200_000, {"x": "1"})
+
+
+def test_templates_fill_braces_and_any_value(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"a b": {"x": 1}, "n": null, "0": "z"}\n')
+    declared = PromptFile(file="p.jsonl", template="{{{a b}}} {n} {0}")
+    assert read_prompts(declared, tmp_path)[0].prompt == "{{'x': 1}} None z"
+
+
+def test_quoted_times_are_text(file):
+    file.write_text("prompts: ['12:30:00', \"1:2\"]\n")
+    assert read_declaration(file).prompts == ["12:30:00", "1:2"]
+
+
+def test_plots_may_name_columns_of_the_prompt_file(tmp_path, file):
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a", "level": 1}\n')
+    file.write_text("prompts: {file: p.jsonl}\nplots: [{x: prompt.level, by: target}]\n")
+    assert resolve(read_declaration(file), tmp_path).declared.plots[0].x == "prompt.level"
+    file.write_text("prompts: {file: p.jsonl}\nplots: [{x: prompt.lvl}]\n")
+    with pytest.raises(RunError, match=r"`plots\[0\].x`: no prompt has a column 'lvl'.*level"):
+        resolve(read_declaration(file), tmp_path, file)
+
+
+def test_recorded_runs_need_no_address(file):
+    text = "prompts: [a]\ntargets: [{base_url: toy}]\n"
+    assert "is no address" in refused(file, text)
+    assert read_declaration(file, recorded=True).asked[0] == ServerPart(base_url="toy")
 
 
 def test_missing_file_is_named(tmp_path):

@@ -11,7 +11,9 @@ import pytest
 
 from tests.experiments.fakes import Fake
 from toolkit.errors import InvalidRequest, RunError
+from toolkit.experiments.declaration import Plot
 from toolkit.experiments.export import export
+from toolkit.experiments.figures import picture
 from toolkit.experiments.run import open_run
 from toolkit.experiments.sweep import sweep
 
@@ -66,9 +68,13 @@ def test_the_report_is_one_page_without_addresses(tmp_path):
     assert 'src="http' not in text and "<script" not in text and "<link" not in text
 
 
-def test_unknown_columns_of_a_plot_are_named(tmp_path):
+def test_unknown_columns_of_a_plot_are_named(run, tmp_path):
+    target = Fake()
+    with pytest.raises(RunError, match=r"`plots\[0\].x`: `heat` is no column of `requests`"):
+        sweep(target, ["a"], plots=[{"x": "heat"}], out=tmp_path, progress=False)
+    assert target.asked == []
     with pytest.raises(InvalidRequest, match=r"`heat` is no column of this run's"):
-        sweep(Fake(), ["a"], plots=[{"x": "heat"}], out=tmp_path, progress=False)
+        picture(run, Plot(x="heat"))
 
 
 def test_unknown_forms_are_refused(run):

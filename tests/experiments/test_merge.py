@@ -88,6 +88,46 @@ def test_other_declarations_and_models_are_refused(tmp_path):
         merge([one], one)
 
 
+def test_a_run_of_its_own_is_not_merged_over(tmp_path):
+    parts = shards(tmp_path / "parts", 2)
+    other = run(tmp_path / "other", seeds=3, prompts=["c"])
+    before = {path.name: path.read_bytes() for path in other.path.iterdir() if path.is_file()}
+    with pytest.raises(RunError, match="is a run of its own and no earlier merge"):
+        merge(parts, other.path)
+    after = {path.name: path.read_bytes() for path in other.path.iterdir() if path.is_file()}
+    assert after == before
+    same = run(tmp_path / "same")
+    with pytest.raises(RunError, match="is a run of its own"):
+        merge(parts, same.path)
+    with pytest.raises(RunError, match="is a shard itself"):
+        merge(parts[:1], parts[1])
+
+
+def test_a_merge_of_something_else_is_not_merged_over(tmp_path):
+    merge(shards(tmp_path / "one", 2, seeds=3), tmp_path / "joined")
+    with pytest.raises(RunError, match="is a merge of another declaration"):
+        merge(shards(tmp_path / "two", 2), tmp_path / "joined")
+
+
+def test_files_of_somebody_else_are_not_merged_over(tmp_path):
+    parts = shards(tmp_path / "parts", 2)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/config.yaml").write_text("x: 1")
+    with pytest.raises(RunError, match=r"not empty and no run folder: it has config\.yaml"):
+        merge(parts, tmp_path / "mine")
+    assert (tmp_path / "mine/config.yaml").read_text() == "x: 1"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match="a file is in its place"):
+        merge(parts, tmp_path / "file")
+
+
+def test_a_part_is_given_once(tmp_path):
+    (part,) = shards(tmp_path, 1)
+    with pytest.raises(RunError, match="is given twice"):
+        merge([part, part.parent / "." / part.name], tmp_path / "joined")
+    assert not (tmp_path / "joined").exists()
+
+
 def test_by_command(model, tmp_path, monkeypatch):
     from typer.testing import CliRunner
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -15,10 +16,11 @@ from toolkit.experiments import store
 from toolkit.experiments.store import Journal
 
 CELL = "0123456789abcdef0123456789abcdef"
+BODY = {"choices": [{"index": 0, "text": "é"}]}
 
 
 def answer(number: int, **fields) -> bytes:
-    return store.line({"cell_id": f"{number:032x}", **(fields or {"body": {"text": "é"}})})
+    return store.line({"cell_id": f"{number:032x}", **(fields or {"body": BODY})})
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_answers_are_found_without_parsing(tmp_path, journal):
     }
     assert list(bad) == [f"{2:032x}"]
     (line,) = store.responses(tmp_path, [good[f"{3:032x}"]])
-    assert line == {"cell_id": f"{3:032x}", "body": {"text": "é"}}
+    assert line == {"cell_id": f"{3:032x}", "body": BODY}
 
 
 @pytest.mark.parametrize("kept", [0, 1, 20, 60])
@@ -166,14 +168,60 @@ def test_a_killed_process_holds_nothing(tmp_path):
 
 
 def test_half_characters_of_a_server_are_kept(tmp_path, journal):
-    journal.append(answer(1, body={"text": "a\ud83d"}))
+    body = {"choices": [{"index": 0, "text": "a\ud83d"}]}
+    journal.append(answer(1, body=body))
     good, _ = store.outcomes(tmp_path)
-    assert next(store.responses(tmp_path, good.values()))["body"] == {"text": "a\ud83d"}
+    assert next(store.responses(tmp_path, good.values()))["body"] == body
 
 
 def test_a_damaged_line_is_named(tmp_path):
     path = tmp_path / store.RESPONSES
-    path.write_bytes(b'{"cell_id":"' + CELL.encode() + b'","body":{"x"}\n')
+    body = b'{"choices":[{"text":"a"}],"x"}'
+    path.write_bytes(b'{"cell_id":"' + CELL.encode() + b'","body":' + body + b"}\n")
     good, _ = store.outcomes(tmp_path)
     with pytest.raises(RunError, match=f"line of {CELL} is damaged.*Delete the line"):
         list(store.responses(tmp_path, good.values()))
+
+
+def test_lines_of_another_program_are_read(tmp_path):
+    path = tmp_path / store.RESPONSES
+    spaced = b'{ "body": {"choices": [{"text": "a"}]}, "cell_id": "' + CELL.encode() + b'" }\r\n'
+    failed = store.line({"error": {"message": "no"}, "cell_id": "f" * 32})
+    path.write_bytes(answer(1) + spaced + b"[]\n7\n" + failed + answer(2))
+    good, bad = store.outcomes(tmp_path)
+    assert list(good) == [f"{1:032x}", CELL, f"{2:032x}"]
+    assert bad == {"f" * 32: len(answer(1)) + len(spaced) + len(b"[]\n7\n")}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "no"}},
+        {"choices": None},
+        {"choices": []},
+        {"choices": [3]},
+        {"choices": [{"text": None}]},
+        None,
+    ],
+)
+def test_a_body_without_choices_is_no_answer(tmp_path, journal, body):
+    journal.append(answer(1, body=body))
+    assert store.outcomes(tmp_path) == ({}, {})
+
+
+def test_two_lines_in_one_are_no_answer(tmp_path):
+    (tmp_path / store.RESPONSES).write_bytes(answer(1)[:-9] + answer(2) + answer(3))
+    assert list(store.outcomes(tmp_path)[0]) == [f"{3:032x}"]
+
+
+def test_requests_are_read_once_and_by_place(tmp_path):
+    lines = [
+        {"cell_id": f"{i:032x}", "prompt_index": i, "index": i, "request": {"prompt": "a"}}
+        for i in range(4)
+    ]
+    data = [*map(store.line, lines)]
+    spaced = json.dumps(lines[2]).encode() + b"\n"
+    path = tmp_path / store.REQUESTS
+    path.write_bytes(data[3] + spaced + data[0] + data[0] + b"garbage\n" + data[1][:50])
+    assert [line["index"] for line in store.requests(tmp_path)] == [0, 2, 3]
+    assert store.asked(tmp_path) == {(f"{i:032x}", i) for i in (0, 2, 3)}

@@ -26,6 +26,44 @@ def test_arrays_and_series_are_lists(tmp_path):
     assert toolkit.open_run(tmp_path).config.grid == {"temperature": [0.0, 0.5, 1.0]}
 
 
+def test_scalars_of_numpy_are_numbers(tmp_path):
+    run = toolkit.sweep(
+        Fake(),
+        np.array(["a"]),
+        seeds=np.int64(2),
+        n=np.int64(2),
+        extra={"slots": np.int64(3)},
+        out=tmp_path,
+        progress=False,
+    )
+    assert run.requests["seed"].tolist() == [0, 0, 1, 1]
+    assert toolkit.open_run(tmp_path).config.extra == {"slots": 3}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"grid": {"temperature": 0}}, "`grid.temperature` must be a valid list, got 0. Write a"),
+        ({"grid": {"temperature": np.float64(0)}}, "`grid.temperature` must be a valid list"),
+        ({"grid": {"stop": "abc"}}, "`grid.stop` must be a valid list, got 'abc'. Write a list"),
+        ({"grid": {"stop": {"a", "b"}}}, "`grid.stop` must be a valid list, got {"),
+        ({"zip": {"stop": "abc"}}, "`zip.stop` must be a valid list, got 'abc'"),
+        ({"grid": ["temperature"]}, "`grid` must be a valid dictionary"),
+        ({"prompts": {"a", "b"}}, "`prompts` must be a valid list"),
+        ({"prompts": {"a": 1}}, "`prompts.a` is not a key"),
+        ({"seeds": {1, 2}}, "`seeds` must be a valid list"),
+        ({"metrics": "words"}, "`metrics` must be a valid list"),
+        ({"extra": {"x": float("nan")}}, "sweep: `extra.x`: nan is not finite"),
+        ({"n": 3, "best_of": 2}, "sweep: `parameters.best_of`: the setting"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(tmp_path, fields, said):
+    with pytest.raises(RunError) as caught:
+        toolkit.sweep(Fake(), **{"prompts": ["a"], "out": tmp_path, **fields})
+    assert said in caught.value.message
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_token_ids_are_one_prompt(tmp_path):
     target = Fake()
     toolkit.sweep(target, [1, 2, 3], out=tmp_path, progress=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from toolkit.completion.run import Run as Asked
 from toolkit.errors import EngineClosed, InvalidRequest, TargetError, ToolkitError
 from toolkit.experiments import store
 from toolkit.experiments.compact import to_json
-from toolkit.experiments.target import Local, Target
+from toolkit.experiments.target import Local, Target, wire
 
 LONGEST_WAIT = 60.0
 """Seconds between two tries, unless the server asks for more."""
@@ -81,7 +82,8 @@ class AskModel:
 
 class AskServer:
     """Asks a server; tries again where that is right: no connection, no answer in time, 408, 429,
-    5xx. Waits as long as the server asks for, else half a second, doubled with each try."""
+    5xx, an error in place of an answer. Waits as long as the server asks for, else half a second,
+    doubled with each try."""
 
     def __init__(self, target: Target, *, attempts: int):
         self.target = target
@@ -94,6 +96,7 @@ class AskServer:
                 raise Dropped
             try:
                 answer = self.target.complete(line["request"])
+                check(answer.body, line["request"])
             except TargetError as error:
                 if error.code in WRONG:
                     raise
@@ -124,6 +127,29 @@ def asker(target: Target, *, attempts: int = 5) -> Asker:
     if isinstance(target, Local):
         return AskModel(target)
     return AskServer(target, attempts=attempts)
+
+
+def check(body: Any, request: Mapping[str, Any]) -> None:
+    """Raise TargetError for a body that came with status 200 and is no answer: an error, no
+    choices, choices without text, or another number of them than was asked for."""
+    error = body.get("error") if isinstance(body, Mapping) else None
+    said = wire.words(json.dumps(body, ensure_ascii=False, default=str))
+    if error:
+        status = error.get("code") if isinstance(error, Mapping) else None
+        raise TargetError(
+            f"An error came in place of an answer, with status 200: {said}",
+            code=200,
+            retry=status in wire.RETRY if isinstance(status, int) else True,
+        )
+    if not store.usable(body):
+        raise TargetError(
+            f"An answer came without `choices` that have text: {said}. Is it a completions API?",
+            code=200,
+        )
+    count, wanted = len(body["choices"]), request.get("n") or 1
+    if count != wanted:
+        message = f"{wanted} choices were asked for, and {count} came. Does the server know `n`?"
+        raise TargetError(message, code=200)
 
 
 def asked(line: Mapping[str, Any]) -> dict[str, Any]:

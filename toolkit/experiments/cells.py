@@ -56,8 +56,8 @@ def canonical_json(value: Any) -> str:
     )
 
 
-def settings(declared: Declaration) -> list[Setting]:
-    """All combinations with all seeds, seeds fastest.
+def settings(declared: Declaration, source: str = "the declaration") -> list[Setting]:
+    """All combinations with all seeds, seeds fastest. `source`: the file, as messages name it.
 
     Raises RunError for a combination whose parameters do not fit together, and for one that stands
     twice under two spellings.
@@ -74,15 +74,28 @@ def settings(declared: Declaration) -> list[Setting]:
             try:
                 named = canonical(seeded)
             except InvalidRequest as error:
-                raise RunError(f"The setting {varied or fields} is refused: {error}") from None
+                where = f"{source}: `{_key(declared, error.param)}`"
+                raise RunError(
+                    f"{where}: the setting {varied or fields} is refused: {error}"
+                ) from None
             found.append(Setting(number=number, fields=seeded, canonical=named))
         key = canonical_json(found[-1].canonical)
         if key in seen:
+            keys = " and ".join(f"`{name}`" for name in ("grid", "zip") if getattr(declared, name))
             raise RunError(
-                f"The settings {seen[key]} and {varied} are the same request. Remove one of them."
+                f"{source}: {keys}: the settings {seen[key]} and {varied} are the same request. "
+                "Remove one of them."
             )
         seen[key] = varied
     return found
+
+
+def _key(declared: Declaration, name: str | None) -> str:
+    """Where a declaration sets a parameter."""
+    for key in ("grid", "zip", "parameters", "extra"):
+        if name in getattr(declared, key):
+            return f"{key}.{name}"
+    return name if name in ("n", "seeds") else "parameters"
 
 
 def plan(

@@ -37,7 +37,8 @@ def started(
 def planned(path: Path, *, shard: str | None = None) -> str:
     """What a declaration asks, in words. No model is loaded."""
     resolved, _ = _found(path, None)
-    declared, chosen = resolved.declared, settings(resolved.declared)
+    declared = resolved.declared
+    chosen = settings(declared, resolved.source)
     names = [target_name(part) for part in declared.asked]
     count = len(names) * len(resolved.rows) * len(chosen)
     seeds = len(declared.seeds) if declared.seeds is not None else 1
@@ -56,13 +57,14 @@ def planned(path: Path, *, shard: str | None = None) -> str:
 def _found(path: Path, out: Path | None) -> tuple[Resolved, Path]:
     """What is declared, and the folder to run it in."""
     if not path.is_dir():
-        resolved = resolve(read_declaration(path), path.parent)
+        resolved = resolve(read_declaration(path), path.parent, path)
         return resolved, out or run_folder(resolved, RUNS)
     if not (path / store.CONFIG).exists():
         raise RunError(f"{path} is no run folder: it has no {store.CONFIG}. Give a YAML file.")
     if out is not None and out.resolve() != path.resolve():
         raise RunError(f"`--out` {out}: {path} goes on where it is. Leave `--out` out.")
-    return resolve(read_declaration(path / store.CONFIG), path), path
+    config = path / store.CONFIG
+    return resolve(read_declaration(config), path, config), path
 
 
 def _options(given: Options, on: str | None) -> Options:

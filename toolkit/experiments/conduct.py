@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -60,13 +61,14 @@ class Options:
 def conduct(resolved: Resolved, folder: Path, options: Options) -> Run:
     """Run what is declared in a folder, from where it stands; the run as it is then.
 
-    Raises RunError for a folder that another process writes, for other weights than the folder
-    was begun with, and for a full disk; TargetError where nobody answers.
+    Raises RunError for a folder that another process writes, for one that holds something else, for
+    other weights than the folder was begun with, and for a full disk; TargetError where nobody
+    answers.
     """
     declared = resolved.declared
-    chosen = settings(declared)
-    with store.space(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    chosen = settings(declared, resolved.source)
+    store.make_folder(folder)
+    _check_folder(folder, resolved)
     with store.locked(folder):
         if _finished(folder, resolved, options.shard):
             return open_run(folder)
@@ -93,6 +95,7 @@ class Session:
         self.tally = Tally()
         name = resolved.declared.name
         self.manifest = manifests.begin(folder, name=name, shard=options.shard)
+        manifests.save(folder, self.manifest)  # first: it tells a run folder from any other
         (folder / store.DONE).unlink(missing_ok=True)
         if not _same(folder, resolved):  # another plan: its answers are kept, its cells are not
             (folder / store.REQUESTS).unlink(missing_ok=True)
@@ -101,7 +104,6 @@ class Session:
         else:
             store.write(folder / store.PROMPTS, resolved.prompts)
         store.write(folder / store.CONFIG, resolved.config)
-        manifests.save(folder, self.manifest)
 
     def run(self, number: int, part: ModelPart | ServerPart) -> bool:
         """Ask a target for its cells; whether every one has an answer then."""
@@ -219,7 +221,9 @@ class Work:
 def finish(folder: Path, declared: Declaration) -> None:
     """Write frames and the mark that all is there, then pictures."""
     tables.write(folder, declared.metrics)
-    store.write(folder / store.DONE, "")
+    lines = store.asked(folder)
+    counts = {"cells": len({cell for cell, _ in lines}), "lines": len(lines)}
+    store.write(folder / store.DONE, json.dumps(counts) + "\n")
     if declared.plots:
         from toolkit.experiments.figures import draw  # matplotlib, where it is wanted
 
@@ -283,6 +287,8 @@ class Resolved:
     """What config.yaml holds."""
     prompts: bytes | None
     """What prompts.jsonl holds; None where the prompts stand in config.yaml."""
+    source: str = "the declaration"
+    """The file that declares it, as messages name it."""
 
     @property
     def sum(self) -> str:
@@ -291,9 +297,12 @@ class Resolved:
         return hashlib.blake2b(text, digest_size=3).hexdigest()
 
 
-def resolve(declared: Declaration, folder: Path) -> Resolved:
+def resolve(
+    declared: Declaration, folder: Path, source: str | Path = "the declaration"
+) -> Resolved:
     """The declaration with its prompts read from files relative to `folder`."""
     rows = read_prompts(declared.prompts, folder)
+    _check_plots(declared, rows, str(source))
     value = declared.model_dump(mode="json", exclude_none=True)
     if declared.seeds is None:
         value["seeds"] = None
@@ -301,7 +310,23 @@ def resolve(declared: Declaration, folder: Path) -> Resolved:
     if isinstance(declared.prompts, PromptFile) or len(rows) > INLINE:
         prompts = to_jsonl(rows)
         value["prompts"] = {"file": store.PROMPTS}
-    return Resolved(declared=declared, rows=rows, config=to_yaml(value), prompts=prompts)
+    return Resolved(
+        declared=declared, rows=rows, config=to_yaml(value), prompts=prompts, source=str(source)
+    )
+
+
+def _check_plots(declared: Declaration, rows: Sequence[PromptRow], source: str) -> None:
+    """Raises RunError for a plot of a column that no prompt has."""
+    for place, plot in enumerate(declared.plots):
+        for axis in ("x", "y", "by"):
+            column = getattr(plot, axis) or ""
+            name = column.removeprefix("prompt.")
+            if name != column and not any(name in row.columns for row in rows):
+                has = ", ".join(dict.fromkeys(key for row in rows for key in row.columns)) or "none"
+                raise RunError(
+                    f"{source}: `plots[{place}].{axis}`: no prompt has a column {name!r}. "
+                    f"There are: {has}."
+                )
 
 
 def run_folder(resolved: Resolved, base: Path) -> Path:
@@ -313,11 +338,28 @@ def run_folder(resolved: Resolved, base: Path) -> Path:
 
 
 def _finished(folder: Path, resolved: Resolved, shard: tuple[int, int] | None) -> bool:
-    """Whether the folder holds all of this already."""
-    if not (folder / store.DONE).exists():
+    """Whether the folder holds all of this already. Frames that are damaged are made again; where
+    lines are gone from the JSONL files it is not finished."""
+    if not all((folder / name).exists() for name in (store.DONE, store.MANIFEST)):
         return False
     before = manifests.read(folder)["shard"]
-    return _same(folder, resolved) and before == (list(shard) if shard else None)
+    if not _same(folder, resolved) or before != (list(shard) if shard else None):
+        return False
+    if not open_run(folder).done:
+        return False
+    if not tables.readable(folder):
+        tables.write(folder, resolved.declared.metrics)
+    return True
+
+
+def _check_folder(folder: Path, resolved: Resolved) -> None:
+    """Raises RunError for a folder that holds something else than a run."""
+    found = store.visible(folder)
+    if found and store.MANIFEST not in found and not _same(folder, resolved):
+        raise RunError(
+            f"{folder} is not empty and no run folder: it has {', '.join(found[:3])} and no "
+            f"{store.MANIFEST}. Choose another folder with --out."
+        )
 
 
 def _same(folder: Path, resolved: Resolved) -> bool:
@@ -327,7 +369,7 @@ def _same(folder: Path, resolved: Resolved) -> bool:
 
 
 def _holds(path: Path, data: bytes | None) -> bool:
-    return (path.read_bytes() if path.exists() else None) == data
+    return (path.read_bytes() if path.is_file() else None) == data
 
 
 def _batches(items: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -19,11 +19,10 @@ from pydantic import (
 )
 
 from toolkit.errors import RunError
+from toolkit.experiments import fields, unfit
 from toolkit.experiments.metrics import METRICS
 from toolkit.experiments.settings import PARAMETERS, booleans, mistakes
 from toolkit.experiments.yamlfile import Place, dotted, read_yaml
-
-SEED_RANGE = range(-(2**63), 2**63)
 
 
 class Part(BaseModel):
@@ -32,21 +31,7 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def _no_boolean(value: Any) -> Any:
-    if isinstance(value, bool):
-        shown = "yes, on or true" if value else "no, off or false"
-        raise ValueError(f'is a boolean: YAML reads an unquoted {shown} as one. Quote it: "yes"')
-    return value
-
-
-def _text(value: Any) -> Any:
-    _no_boolean(value)
-    if value is not None and not isinstance(value, str | list | tuple | Mapping):
-        raise ValueError(f"is {value!r}, a {type(value).__name__}, and must be text. Quote it")
-    return value
-
-
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(fields.text)]
 
 
 class ModelPart(Part):
@@ -56,8 +41,8 @@ class ModelPart(Part):
     """Folder, `.gguf` file or hub id; null is the embedded default."""
     name: Text | None = None
     dtype: Text | None = None
-    context: int | None = None
-    max_batch: int = 64
+    context: int | None = Field(default=None, ge=1)
+    max_batch: int = Field(default=64, ge=1)
 
 
 class ServerPart(Part):
@@ -76,15 +61,15 @@ class ServerPart(Part):
     attempts: int = Field(default=5, ge=1, le=20)
     """How often a request is sent where trying again is right: no connection, 429, 5xx."""
     probe: bool = True
-    """Ask first what the server means by its fields, and keep that in the manifest: some forty
-    short requests, once a run."""
+    """Ask first what the server means by its fields, and keep that in the manifest: fewer than
+    forty short requests, about eighty where it gives one choice a request; once a run."""
 
 
 def _target(value: Any) -> Any:
     """A word is a model, an address a server."""
     if isinstance(value, Part):
         return value
-    _text(value)
+    fields.text(value)
     if isinstance(value, str):
         is_url = value.startswith(("http://", "https://"))
         return ServerPart(base_url=value) if is_url else ModelPart(model=value)
@@ -102,21 +87,10 @@ class PromptFile(Part):
     file: Text
     """Relative to the declaration."""
     column: Text = "prompt"
-    template: Text | None = None
+    template: Annotated[Text | None, AfterValidator(fields.template)] = None
     """Makes the prompt from several columns, as in "{question}\\nAnswer:"."""
     limit: int | None = Field(default=None, ge=1)
     """Only the first so many rows."""
-
-
-def _prompt(value: Any) -> Any:
-    """Text, or a list of token ids."""
-    if not isinstance(value, list | tuple):
-        return _text(value)
-    if not value:
-        raise ValueError('holds no token ids. Use "" to start a new document')
-    if not all(type(item) is int for item in value):
-        raise ValueError("must be text or a list of token ids, which are whole numbers")
-    return list(value)
 
 
 def _prompts(value: Any) -> Any:
@@ -126,7 +100,7 @@ def _prompts(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Prompt = Annotated[str | list[int], BeforeValidator(_prompt)]
+Prompt = Annotated[str | list[int], BeforeValidator(fields.prompt)]
 Prompts = Annotated[list[Prompt], Field(min_length=1)]
 
 
@@ -148,36 +122,13 @@ def _unknown(name: str) -> str:
     return f"`{name}` is not a parameter. {hint}"
 
 
-def _distinct(values: list[Any]) -> list[Any]:
-    for place, value in enumerate(values):
-        if value in values[:place] and not isinstance(value, bool):
-            raise ValueError(f"holds {value!r} twice. Each value is asked once: remove one")
-    return values
-
-
-Values = Annotated[list[Any], Field(min_length=1), AfterValidator(_distinct)]
+Values = Annotated[list[Any], Field(min_length=1), AfterValidator(fields.distinct)]
 Parameters = Annotated[dict[str, Any], AfterValidator(_known)]
 Grid = Annotated[dict[str, Values], AfterValidator(_known)]
 Columns = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], AfterValidator(_known)]
 
 
-def _seeds(value: Any) -> Any:
-    """A number counts: 3 is the seeds 0, 1, 2."""
-    _no_boolean(value)
-    if isinstance(value, int):
-        if value < 1:
-            raise ValueError(f"is {value}. Give how many, as in 3, or a list, as in [0, 1, 2]")
-        return list(range(value))
-    return value
-
-
-def _seed(value: int) -> int:
-    if value not in SEED_RANGE:
-        raise ValueError(f"is {value}, which is not a signed 64-bit integer. Choose a smaller one")
-    return value
-
-
-Seed = Annotated[int, BeforeValidator(_no_boolean), AfterValidator(_seed)]
+Seed = Annotated[int, BeforeValidator(fields.no_boolean), AfterValidator(fields.seed)]
 
 
 class Plot(Part):
@@ -208,16 +159,10 @@ def _metric(name: str) -> str:
 Metric = Annotated[Text, AfterValidator(_metric)]
 
 
-def _file_name(name: str) -> str:
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise ValueError(f"is {name!r} and names a folder. Use letters, digits, -, _ and dots")
-    return name
-
-
 class Declaration(Part):
     """One experiment: every prompt with every setting and seed, on every target."""
 
-    name: Annotated[Text, AfterValidator(_file_name)]
+    name: Annotated[Text, AfterValidator(fields.file_name)]
     """Part of the run folder's name."""
     question: Text | None = None
     models: list[TargetPart] = []
@@ -235,8 +180,8 @@ class Declaration(Part):
     """Lists of one length, taken side by side: the first values together, then the second."""
     seeds: Annotated[
         list[Seed] | None,
-        BeforeValidator(_seeds),
-        AfterValidator(lambda v: v if v is None else _distinct(v)),
+        BeforeValidator(fields.seeds),
+        AfterValidator(lambda v: v if v is None else fields.distinct(v)),
     ] = [0]
     """Seeds of each setting, or how many; null leaves the seed to the target, which draws one."""
     n: int = Field(default=1, ge=1, le=128)
@@ -283,8 +228,9 @@ def target_name(part: ModelPart | ServerPart) -> str:
     return part.model or "default"
 
 
-def read_declaration(path: str | Path) -> Declaration:
-    """The declaration in a YAML file; its name defaults to the file's.
+def read_declaration(path: str | Path, *, recorded: bool = False) -> Declaration:
+    """The declaration in a YAML file; its name defaults to the file's. `recorded`: to look at a
+    run, for which nobody needs to have an address.
 
     Raises RunError with file, line and key of what is wrong, and what to do about it.
     """
@@ -293,7 +239,7 @@ def read_declaration(path: str | Path) -> Declaration:
     if not isinstance(value, Mapping):
         raise RunError(f"{path} holds no declaration. It needs `prompts:` at least.")
     name = re.sub(r"[^\w.-]+", "-", path.stem)
-    declared = check_declaration({"name": name, **value}, str(path), lines)
+    declared = check_declaration({"name": name, **value}, str(path), lines, recorded=recorded)
     return declared.model_copy(
         update={
             key: [_beside(part, path.parent) for part in getattr(declared, key)]
@@ -313,7 +259,11 @@ def _beside(part: ModelPart | ServerPart, folder: Path) -> ModelPart | ServerPar
 
 
 def check_declaration(
-    value: Mapping[str, Any], source: str, lines: Mapping[Place, int] | None = None
+    value: Mapping[str, Any],
+    source: str,
+    lines: Mapping[Place, int] | None = None,
+    *,
+    recorded: bool = False,
 ) -> Declaration:
     """Fields as a declaration. Raises RunError that names `source`, line and key."""
     lines, checked = lines or {}, None
@@ -321,9 +271,12 @@ def check_declaration(
         found = [_boolean(place, source, lines) for place in booleans(value)]
         if not found:
             checked = Declaration.model_validate(dict(value))
+            wrong = [*mistakes(value)]
+            if not recorded:
+                wrong += [*unfit.addresses(value), *unfit.columns(checked.plots)]
             found = [
                 f"{_where(place, source, lines)}: `{dotted(place)}`: {message}"
-                for place, message in mistakes(value)
+                for place, message in wrong
             ]
     except ValidationError as error:
         errors = {_place(item["loc"], value): item for item in reversed(error.errors())}
@@ -364,6 +317,8 @@ def _said(error: Any, place: Place, source: str, lines: Mapping[Place, int]) -> 
     text = error["msg"].removeprefix("Value error, ").rstrip(".")
     text = text.replace("Input should be", "must be")
     text = text if error["type"] == "value_error" else f"{text}, got {error['input']!r:.60}"
+    if error["type"] == "list_type":
+        text += ". Write a list, as in [1, 2]"
     end = "" if text.endswith("?") else "."
     return f"{where}: `{dotted(place)}` {text}{end}" if place else f"{where}: {text}{end}"
 

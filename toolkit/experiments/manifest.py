@@ -21,6 +21,13 @@ from toolkit.experiments import store
 PACKAGES = ("jax", "jaxlib", "flax", "transformers", "tokenizers", "numpy", "pandas", "pyarrow")
 FLAGS = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION")
 FORMAT = 1
+_KEYS: dict[str, type | tuple[type, ...]] = {
+    "targets": dict,
+    "distinct": dict,
+    "sessions": list,
+    "shard": (list, type(None)),
+}
+"""What a manifest must have, and as what."""
 
 
 def begin(folder: Path, *, name: str, shard: tuple[int, int] | None) -> dict[str, Any]:
@@ -90,13 +97,26 @@ def read(folder: Path) -> dict[str, Any]:
     path = folder / store.MANIFEST
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{folder} is no run folder: it has no {store.MANIFEST}.") from None
+    except (FileNotFoundError, NotADirectoryError):
+        why = "it is a file" if folder.is_file() else f"it has no {store.MANIFEST}"
+        raise RunError(f"{folder} is no run folder: {why}.") from None
     except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}. Delete it and run again.") from None
+        raise _damaged(folder, str(error)) from None
+    if not isinstance(found, dict):
+        raise _damaged(folder, "it holds no object")
     if found.get("format") != FORMAT:
         raise RunError(f"{path} has format {found.get('format')}, and {FORMAT} is read here.")
+    for key, kind in _KEYS.items():
+        if key not in found or not isinstance(found[key], kind):
+            raise _damaged(folder, f"`{key}` is missing or of another kind")
     return found
+
+
+def _damaged(folder: Path, why: str) -> RunError:
+    return RunError(
+        f"{folder / store.MANIFEST} is damaged: {why}. Put a copy of it back; or delete it and run "
+        f"the same declaration again with --out {folder}, which keeps the answers."
+    )
 
 
 def now() -> str:

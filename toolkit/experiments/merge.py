@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from toolkit.errors import RunError
 from toolkit.experiments import manifest as manifests
@@ -21,15 +22,19 @@ def merge(parts: Sequence[str | Path], out: str | Path) -> Run:
     Frames are written once every cell of the plan has an answer. A cell that several parts have is
     taken from the first. Merging again takes what is new.
 
-    Raises RunError for parts of another declaration, weights or sampler.
+    Raises RunError for parts of another declaration, weights or sampler, for a part that is given
+    twice, and for an `out` that holds anything but an earlier merge of this declaration.
     """
     runs = [open_run(part) for part in parts]
     if not runs:
         raise RunError("`parts` is empty. Give the run folders of the shards.")
     out = Path(out)
-    for run in runs:
+    for number, run in enumerate(runs):
+        if any(run.path.resolve() == other.path.resolve() for other in runs[:number]):
+            raise RunError(f"`parts`: {run.path} is given twice. Remove one of them.")
         _check(runs[0], run, out)
-    out.mkdir(parents=True, exist_ok=True)
+    _check_out(runs[0], out)
+    store.make_folder(out)
     with contextlib.ExitStack() as stack:
         stack.enter_context(store.locked(out))
         for run in runs:
@@ -44,22 +49,48 @@ def merge(parts: Sequence[str | Path], out: str | Path) -> Run:
 def _check(first: Run, other: Run, out: Path) -> None:
     if out.resolve() == other.path.resolve():
         raise RunError(f"`out` {out} is one of the parts. Choose another folder.")
-    if (out / store.MANIFEST).exists() and manifests.read(out)["shard"]:
-        raise RunError(f"`out` {out} is a shard itself. Choose another folder.")
     for name in (store.CONFIG, store.PROMPTS):
         if _bytes(first.path / name) != _bytes(other.path / name):
             raise RunError(
                 f"{other.path} was made by another declaration than {first.path}: their {name} "
                 "differ. Merge shards of one declaration."
             )
-    for name, identity in other.manifest["targets"].items():
+    changed = _changed(first, other.manifest)
+    if changed:
+        raise RunError(
+            f"{other.path} asked another {changed[0]!r} than {first.path}: {changed[1]}. "
+            "Ask one of the shards again."
+        )
+
+
+def _changed(first: Run, manifest: Mapping[str, Any]) -> tuple[str, str] | None:
+    """A target that was another one in the first part than a manifest says, and how."""
+    for name, identity in manifest["targets"].items():
         before = first.manifest["targets"].get(name, identity)
         changed = manifests.differences(before, identity)
         if changed:
-            raise RunError(
-                f"{other.path} asked another {name!r} than {first.path}: {'; '.join(changed)}. "
-                "Ask one of the shards again."
-            )
+            return name, "; ".join(changed)
+    return None
+
+
+def _check_out(first: Run, out: Path) -> None:
+    """Raises RunError unless `out` is empty or holds an earlier merge of the same declaration."""
+    found = store.visible(out)
+    if not found:
+        return
+    way = "Choose another folder with --out."
+    if store.MANIFEST not in found:
+        raise RunError(f"`out` {out} is not empty and no run folder: it has {found[0]}. {way}")
+    before = manifests.read(out)
+    if before["shard"]:
+        raise RunError(f"`out` {out} is a shard itself. {way}")
+    if "parts" not in before:
+        raise RunError(f"`out` {out} is a run of its own and no earlier merge. {way}")
+    names = (store.CONFIG, store.PROMPTS)
+    differ = any(_bytes(first.path / name) != _bytes(out / name) for name in names)
+    # A merge that was killed at its start has a manifest and no configuration.
+    if (differ and store.CONFIG in found) or _changed(first, before):
+        raise RunError(f"`out` {out} is a merge of another declaration or target. {way}")
 
 
 def _bytes(path: Path) -> bytes | None:

@@ -11,6 +11,11 @@ from typing import Any
 
 from toolkit.errors import RunError
 from toolkit.experiments.declaration import PromptFile
+from toolkit.experiments.fields import pieces
+from toolkit.experiments.unfit import half
+
+LONGEST = 2**31 - 1
+"""Characters that a field of a CSV file may have."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,17 +53,15 @@ def read_prompts(declared: Any, folder: Path) -> list[PromptRow]:
 
 def _row(row: Mapping[str, Any], number: int, declared: PromptFile) -> PromptRow:
     where = f"`prompts.file` {declared.file}, row {number}"
+    for name, value in row.items():
+        if isinstance(value, str) and half(value):
+            raise RunError(f"{where}: `{name}` {value!r:.60} holds half of a character. Mend it.")
     if declared.template is not None:
-        try:
-            return PromptRow(prompt=declared.template.format_map(dict(row)), columns=_plain(row))
-        except (KeyError, IndexError, ValueError, AttributeError) as error:
-            has = ", ".join(map(str, row))
-            raise RunError(
-                f"{where}: `template` cannot be filled ({error}). The row has {has}; "
-                "write {{ and }} for braces."
-            ) from None
+        return PromptRow(prompt=_filled(declared.template, row, where), columns=_plain(row))
     prompt = row.get(declared.column)
     if isinstance(prompt, list) and prompt and all(type(item) is int for item in prompt):
+        if min(prompt) < 0:
+            raise RunError(f"{where}: `{declared.column}` holds {min(prompt)}: ids count from 0.")
         return PromptRow(prompt=prompt, columns=_others(row, declared.column))
     if not isinstance(prompt, str):
         has = ", ".join(map(str, row))
@@ -67,6 +70,19 @@ def _row(row: Mapping[str, Any], number: int, declared: PromptFile) -> PromptRow
             f"The row has {has}; name one with `prompts.column`."
         )
     return PromptRow(prompt=prompt, columns=_others(row, declared.column))
+
+
+def _filled(template: str, row: Mapping[str, Any], where: str) -> str:
+    """A template with the columns of a row in it."""
+    text = ""
+    for before, name in pieces(template):
+        if name is not None and name not in row:
+            raise RunError(
+                f"{where}: `template` cannot be filled: there is no {name!r}. "
+                f"The row has {', '.join(map(str, row))}; write {{{{ and }}}} for braces."
+            )
+        text += before + ("" if name is None else str(row[name]))
+    return text
 
 
 def _others(row: Mapping[str, Any], column: str) -> dict[str, Any]:
@@ -100,9 +116,27 @@ def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
             yield value
 
 
-def _csv(path: Path) -> Iterable[Mapping[str, Any]]:
+def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Rows under the names of the first one; empty lines are left out."""
+    csv.field_size_limit(LONGEST)  # of the whole module: it only ever grows
     with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from csv.DictReader(file)
+        reader = csv.reader(file)
+        try:
+            names = next(reader, [])
+            twice = [name for name in names if names.count(name) > 1]
+            if twice:
+                raise RunError(f"`prompts.file` {path} has two columns {twice[0]!r}. Rename one.")
+            for row in filter(None, reader):
+                if len(row) != len(names):
+                    raise RunError(
+                        f"`prompts.file` {path}:{reader.line_num}: the row has {len(row)} fields, "
+                        f"and the header {len(names)}. Quote fields that hold commas or quotes."
+                    )
+                yield dict(zip(names, row, strict=True))
+        except csv.Error as error:
+            raise RunError(
+                f"`prompts.file` {path}:{reader.line_num} is no CSV: {error}. Mend the line."
+            ) from None
 
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import RunError
 from toolkit.experiments import manifest, store, tables
+from toolkit.experiments.cells import in_shard, plan, settings
 from toolkit.experiments.declaration import Declaration, read_declaration, target_name
+from toolkit.experiments.prompts import read_prompts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,17 +86,13 @@ class Run:
         return self._frames[name]
 
     def _read(self, name: str) -> pd.DataFrame:
-        """From parquet where the run is done, from the answers where it is not."""
-        if not self.done:
-            return self._made[name]
-        path = self.path / f"{name}.parquet"
-        if not path.exists():
+        """From parquet where the run has ended, from the answers where it has not. Frames that
+        are lost or damaged are written again, unless answers are lost too."""
+        frame = tables.read(self.path, name) if self._ended else None
+        if frame is None and self.done:
             self._write_frames()
-        if not path.exists():  # the folder cannot be written
-            return self._made[name]
-        import pandas as pd
-
-        return pd.read_parquet(path)
+            frame = tables.read(self.path, name)
+        return self._made[name] if frame is None else frame
 
     def _write_frames(self) -> None:
         try:
@@ -118,14 +117,35 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether every cell has an answer and the frames are written."""
+        """Whether every cell has an answer and the frames are written. False where lines are gone
+        from the JSONL files since."""
+        if not self._ended:
+            return False
+        whole = len(self._lines) >= self._counts.get("lines", 0)
+        return whole and self.answered >= self.planned
+
+    @property
+    def _ended(self) -> bool:
+        """Whether the frames were written when every cell had an answer."""
         return (self.path / store.DONE).exists()
+
+    @functools.cached_property
+    def _counts(self) -> Mapping[str, int]:
+        """The cells, and the lines of requests.jsonl, that there were then."""
+        try:
+            found = json.loads((self.path / store.DONE).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        items = found.items() if isinstance(found, dict) else ()
+        return {name: count for name, count in items if type(count) is int}
 
     @functools.cached_property
     def planned(self) -> int:
         """Cells of the plan; of a shard, its own."""
-        known = 0 if self.manifest["shard"] else sum(self.manifest["distinct"].values())
-        return max(len(self._asked), known)
+        distinct = self.manifest["distinct"]
+        names = [] if self.manifest["shard"] else map(target_name, self.config.asked)
+        known = sum(distinct.get(name, 0) for name in names)
+        return max(len(self._asked), known, self._counts.get("cells", 0))
 
     @functools.cached_property
     def answered(self) -> int:
@@ -134,9 +154,24 @@ class Run:
 
     @property
     def missing(self) -> list[str]:
-        """Cells without an answer, failed ones among them."""
-        good = self._outcomes[0]
-        return sorted(cell for cell in self._asked if cell not in good)
+        """Cells without an answer, failed ones among them, and those whose request is lost."""
+        if self.answered >= self.planned:
+            return []
+        known = self._asked if len(self._asked) >= self.planned else self._asked | self._expected()
+        return sorted(known - (self._asked & self._outcomes[0].keys()))
+
+    def _expected(self) -> set[str]:
+        """The cells of the plan of each target that was begun, by what is declared."""
+        rows, chosen = read_prompts(self.config.prompts, self.path), settings(self.config)
+        shard = self.manifest["shard"]
+        names = [target_name(part) for part in self.config.asked]
+        plans = [
+            plan(rows, chosen, target=name, identity=identity)
+            for name, identity in self.manifest["targets"].items()
+            if name in names
+        ]
+        found = {cell.id for cells in plans for cell in cells}
+        return {cell for cell in found if in_shard(cell, tuple(shard) if shard else None)}
 
     @property
     def failures(self) -> dict[str, str]:
@@ -151,7 +186,11 @@ class Run:
 
     @functools.cached_property
     def _asked(self) -> set[str]:
-        return {cell for cell, _ in store.asked(self.path)}
+        return {cell for cell, _ in self._lines}
+
+    @functools.cached_property
+    def _lines(self) -> set[tuple[str, int]]:
+        return store.asked(self.path)
 
     # --- how it shows ---------------------------------------------------------------------------
 
@@ -175,12 +214,13 @@ class Run:
         if not self.done:
             left = self.planned - self.answered
             what = f"{left:,} cells" if left or later else "the frames"
+            what += ", which were there when the run ended" if self._ended else ""
             found["missing"] = f"{what}. Go on with: toolkit run {self.path}"
         found["frames"] = "requests, tokens, candidates"
         return found
 
     def __repr__(self) -> str:
-        state = "done" if self.done else "not finished"
+        state = "done" if self.done else "damaged" if self._ended else "not finished"
         lines = [f"<Run {self.config.name}, {state}, in {self.path}>"]
         return "\n".join([*lines, *(f"  {name}: {text}" for name, text in self.facts().items())])
 
@@ -195,4 +235,4 @@ def _config(path: Path) -> Declaration:
     file = path / store.CONFIG
     if not file.exists():
         raise RunError(f"{path} is no run folder: it has no {store.CONFIG}.")
-    return read_declaration(file)
+    return read_declaration(file, recorded=True)

@@ -9,6 +9,7 @@ from typing import Any
 from toolkit.completion.request import Dialect, Limits, parameter_names, parse
 from toolkit.completion.request.fields import RULES, CompletionRequest
 from toolkit.errors import InvalidRequest
+from toolkit.experiments import unfit
 from toolkit.experiments.yamlfile import Place
 
 PARAMETERS = frozenset(parameter_names(Dialect.PYTHON)) - {
@@ -83,7 +84,7 @@ def booleans(declared: Mapping[str, Any]) -> Iterator[Place]:
 
 
 def mistakes(declared: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
-    """Where a value breaks its parameter's rule, and which."""
+    """Where a value breaks its parameter's rule, or cannot be recorded, and why."""
     for place, name, value in _values(declared):
         if name not in PARAMETERS or value is None:
             continue
@@ -92,6 +93,9 @@ def mistakes(declared: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
             rule.check(rule.read(value, name, Dialect.PYTHON), name, LIMITS)
         except InvalidRequest as error:
             yield place, error.message
+        else:
+            yield from unfit.values(value, place)
+    yield from unfit.values(declared.get("extra"), ("extra",))
 
 
 def _values(declared: Mapping[str, Any]) -> Iterator[tuple[Place, str, Any]]:

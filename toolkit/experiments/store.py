@@ -6,7 +6,7 @@
     requests.jsonl    a line a cell: what is asked; written before anything is asked
     responses.jsonl   a line an answer or a failure, as they came
     *.parquet         the frames, once every cell has an answer
-    DONE              every cell has an answer, and the frames are written
+    DONE              every cell has an answer, and the frames are written; how many there are
     plots/            the pictures that the declaration asks for
 
 The two JSONL files only grow; a declaration that was changed makes a new list of requests, and the
@@ -42,7 +42,10 @@ REQUESTS, RESPONSES = "requests.jsonl", "responses.jsonl"
 CONFIG, PROMPTS, MANIFEST = "config.yaml", "prompts.jsonl", "manifest.json"
 DONE, LOCK = "DONE", ".lock"
 
-_ANSWERED = re.compile(rb'\{"cell_id":"([0-9a-f]{32})",("error":)?')
+_NAME = re.compile("[0-9a-f]{32}")
+_BEGIN = b'{"cell_id":"'
+_ANSWERED = re.compile(rb'\{"cell_id":"([0-9a-f]{32})",(?!"error":)')
+_USABLE = (b'"choices":[{', b'"text":"')
 _ASKED = re.compile(rb'\{"cell_id":"([0-9a-f]{32})","prompt_index":([0-9]+),"index":([0-9]+),')
 
 
@@ -110,6 +113,21 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder unless it is there. Raises RunError where there is a file in its place."""
+    try:
+        with space(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise RunError(f"`out` {folder}: a file is in its place. Choose another folder.") from None
+
+
+def visible(folder: Path) -> list[str]:
+    """Names of what a folder holds, without hidden files; none where there is no folder."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path.name for path in found if not path.name.startswith("."))
+
+
 def write(path: Path, make: str | bytes | Callable[[Path], object]) -> None:
     """Write a file whole or not at all: text, bytes, or whatever a function puts at a path.
 
@@ -172,48 +190,104 @@ def _dumped(value: Any, *, ascii_only: bool) -> str:
 
 def outcomes(folder: Path) -> tuple[dict[str, int], dict[str, int]]:
     """Where the line of each cell's answer starts, and that of the last failure of each cell
-    without one. Nothing is parsed: a million lines take seconds."""
+    without one. Lines as they are written here are not parsed: a million take seconds."""
     good: dict[str, int] = {}
     bad: dict[str, int] = {}
-    for match, start in _scan(folder / RESPONSES, _ANSWERED):
-        cell = match[1].decode()
-        if match[2]:
-            bad[cell] = start
+    for raw, start in _scan(folder / RESPONSES):
+        found = _outcome(raw)
+        if found is None:
+            continue
+        if found[1]:
+            bad[found[0]] = start
         else:
-            good.setdefault(cell, start)
+            good.setdefault(found[0], start)
     return good, {cell: start for cell, start in bad.items() if cell not in good}
+
+
+def _outcome(raw: bytes) -> tuple[str, bool] | None:
+    """Cell of a line of responses.jsonl, and whether it failed; None for a damaged line and for a
+    server's body that holds no answer."""
+    match = _ANSWERED.match(raw)
+    if match and _one(raw) and all(mark in raw for mark in _USABLE):
+        return match[1].decode(), False
+    value = _object(raw)
+    error, cell = value.get("error"), str(value.get("cell_id"))
+    if not _NAME.fullmatch(cell):
+        return None
+    if isinstance(value.get("record"), dict) or usable(value.get("body")):
+        return cell, False
+    return (cell, True) if isinstance(error, dict) and "message" in error else None
+
+
+def usable(body: Any) -> bool:
+    """Whether a server's answer has choices, each with its text."""
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if not isinstance(choices, list) or not choices:
+        return False
+    return all(isinstance(item, dict) and isinstance(item.get("text"), str) for item in choices)
 
 
 def is_failure(raw: bytes) -> bool:
     """Whether a line of responses.jsonl says that its cell has no answer."""
-    match = _ANSWERED.match(raw)
-    return match is not None and match[2] is not None
+    found = _outcome(raw)
+    return found is None or found[1]
 
 
 def asked(folder: Path) -> set[tuple[str, int]]:
     """Cell and number of the prompt of each line in requests.jsonl."""
-    found = _scan(folder / REQUESTS, _ASKED)
-    return {(match[1].decode(), int(match[2])) for match, _ in found}
+    places = (_place(raw) for raw, _ in _scan(folder / REQUESTS))
+    return {place[:2] for place in places if place}
 
 
-def _scan(path: Path, form: re.Pattern[bytes]) -> Iterator[tuple[re.Match[bytes], int]]:
-    """The whole lines of a form, and where they start."""
+def _place(raw: bytes) -> tuple[str, int, int] | None:
+    """Cell, number of the prompt and place in the plan of a line of requests.jsonl; None for a
+    damaged line."""
+    match = _ASKED.match(raw)
+    if match and _one(raw):
+        return match[1].decode(), int(match[2]), int(match[3])
+    value = _object(raw)
+    cell, prompt, index = str(value.get("cell_id")), value.get("prompt_index"), value.get("index")
+    if type(prompt) is not int or type(index) is not int or not _NAME.fullmatch(cell):
+        return None
+    return (cell, prompt, index) if isinstance(value.get("request"), dict) else None
+
+
+def _one(raw: bytes) -> bool:
+    """Whether a line looks like one object, and not like two that ran into each other."""
+    return raw.endswith(b"}\n") and raw.rfind(_BEGIN) == 0
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    """A line that another program wrote; empty where it is damaged."""
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _scan(path: Path) -> Iterator[tuple[bytes, int]]:
+    """The whole lines, and where they start."""
     start = 0
     if not path.exists():
         return
     with path.open("rb") as file:
         for raw in file:
-            match = form.match(raw)
-            if match and raw.endswith(b"}\n"):
-                yield match, start
+            if raw.endswith(b"\n"):
+                yield raw, start
             start += len(raw)
 
 
 def requests(folder: Path) -> Iterator[dict[str, Any]]:
-    """The lines of requests.jsonl in the order of the plan; a torn last one is left out."""
+    """The lines of requests.jsonl in the order of the plan, each once; a torn last one is left
+    out."""
     path = folder / REQUESTS
-    places = sorted((int(match[3]), start) for match, start in _scan(path, _ASKED))
-    for raw in _lines(path, [start for _, start in places]):
+    places: dict[tuple[str, int], tuple[int, int]] = {}
+    for raw, start in _scan(path):
+        place = _place(raw)
+        if place:
+            places.setdefault(place[:2], (place[2], start))
+    for raw in _lines(path, [start for _, start in sorted(places.values())]):
         yield parsed(raw, path)
 
 

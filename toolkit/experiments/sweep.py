@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +58,17 @@ def sweep(
         "question": question,
         "targets": [_part(target) for target in targets],
         "prompts": _prompts(prompts),
-        "grid": {key: _values(values) for key, values in (grid or {}).items()},
-        "zip": {key: _values(values) for key, values in (zip or {}).items()},
-        "seeds": seeds if seeds is None or isinstance(seeds, int) else _values(seeds),
-        "n": n,
-        "metrics": list(metrics),
-        "plots": list(plots),
-        "parameters": _parameters(fixed),
-        "extra": dict(extra or {}),
+        "grid": _lists(grid),
+        "zip": _lists(zip),
+        "seeds": _values(seeds),
+        "n": _plain(n),
+        "metrics": _values(metrics),
+        "plots": _values(plots),
+        "parameters": {key: _plain(value) for key, value in fixed.items() if value is not None},
+        "extra": _lists(extra, _plain),
     }
     declared = check_declaration(fields, "sweep")
-    resolved = resolve(declared, Path())
+    resolved = resolve(declared, Path(), "sweep")
     known = {target.name: target for target in targets}
     folder = Path(out) if out is not None else run_folder(resolved, Path("runs"))
     options = Options(
@@ -103,20 +103,29 @@ def _part(target: Target) -> ModelPart | ServerPart:
 
 
 def _prompts(prompts: Any) -> Any:
-    if isinstance(prompts, str):
-        return [prompts]
-    prompts = _values(prompts)
-    ids = bool(prompts) and all(isinstance(item, int) for item in prompts)
+    prompts = [prompts] if isinstance(prompts, str) else _values(prompts)
+    ids = bool(prompts) and isinstance(prompts, list) and all(type(i) is int for i in prompts)
     return [prompts] if ids else prompts
 
 
-def _values(values: Any) -> list[Any]:
-    """Arrays, series, tuples and their scalars as a list of plain values."""
-    if hasattr(values, "tolist"):
-        return list(values.tolist())
-    return [item.tolist() if hasattr(item, "tolist") else item for item in values]
+def _lists(given: Any, made: Callable[[Any], Any] | None = None) -> Any:
+    """A mapping with its values as plain lists; what is none is left to the declaration's check."""
+    if not isinstance(given, Mapping):
+        return {} if given is None else given
+    return {key: (made or _values)(value) for key, value in given.items()}
 
 
-def _parameters(fixed: Mapping[str, Any]) -> dict[str, Any]:
-    given = {key: value for key, value in fixed.items() if value is not None}
-    return {k: v.tolist() if hasattr(v, "tolist") else v for k, v in given.items()}
+def _values(values: Any) -> Any:
+    """Arrays, series, tuples and their scalars as a list of plain values. Text, mappings and sets,
+    which have no order, stay as they are: the declaration's check refuses them."""
+    values = _plain(values)
+    if isinstance(values, str | bytes | Mapping | set | frozenset) or not isinstance(
+        values, Iterable
+    ):
+        return values
+    return [_plain(item) for item in values]
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and their scalars as Python has them."""
+    return value.tolist() if hasattr(value, "tolist") else value

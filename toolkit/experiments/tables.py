@@ -83,6 +83,30 @@ def write(folder: Path, names: Sequence[str]) -> None:
             path.unlink(missing_ok=True)
 
 
+def readable(folder: Path) -> bool:
+    """Whether all frames of a folder are there and whole, by the ends of their files."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        for name in NAMES:
+            pyarrow.parquet.read_metadata(folder / f"{name}.parquet")
+    except (OSError, pyarrow.ArrowException):
+        return False
+    return True
+
+
+def read(folder: Path, name: str) -> pd.DataFrame | None:
+    """A frame that `write` wrote; None where it is not there or is damaged."""
+    import pandas as pd
+    import pyarrow
+
+    try:
+        return pd.read_parquet(folder / f"{name}.parquet")
+    except (OSError, pyarrow.ArrowException):
+        return None
+
+
 class _Writers:
     """Parquet files that grow by frames."""
 

@@ -17,7 +17,7 @@ Place = tuple[str | int, ...]
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.1's words for true and false stay as they are: the check that meets one where text is
-    due says why. `1e-3` is a number, as in YAML 1.2; `12:30` and `010` are not what they seem."""
+    due says why. `1e-3` is a number, as in YAML 1.2, and `010` is ten."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -41,6 +41,24 @@ def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _whole)
+
+
+class Base60(str):
+    """Text like 12:30, which YAML 1.1 reads as a number. It is told apart from quoted text."""
+
+
+_Loader.add_implicit_resolver(
+    "!base60",
+    re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$"),
+    list("-+0123456789"),
+)
+
+
+def _base60(loader: _Loader, node: yaml.ScalarNode) -> Base60:
+    return Base60(loader.construct_scalar(node))
+
+
+_Loader.add_constructor("!base60", _base60)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -46,8 +46,8 @@ def probe(
 
     `target`: an address, a running server, a loaded model or a `Remote`. `model` and `api_key` are
     for an address. `prompt`: one after which several tokens are likely, for a model that is at home
-    in another language than English. About forty short requests; nothing is trained, stored or
-    changed.
+    in another language than English. Fewer than forty short requests, about eighty to a server that
+    gives one choice a request; nothing is trained, stored or changed.
 
     Raises TargetError where there is nobody to ask, InvalidRequest for what is no target.
     """
