@@ -11,9 +11,8 @@ from typing import Any
 
 import gguf
 import numpy as np
-from gguf.quants import quantize
 
-from tests.models.tiny import add_field, neighbours
+from tests.models.tiny import neighbours, write_blocks
 from tests.models.tiny_families import CASES, weights
 from toolkit.models.families import read_config, weight_parts
 
@@ -88,23 +87,13 @@ def write(
     *,
     kind: str = "F32",
 ) -> Path:
-    """A GGUF file. Fields of None are left out."""
-    writer = gguf.GGUFWriter(path, architecture)
-    for name, value in fields.items():
-        add_field(writer, name, value)
-    for name, tensor in tensors.items():
-        fits = tensor.ndim > 1 and tensor.shape[-1] % gguf.GGML_QUANT_SIZES[_kind(kind)][0] == 0
-        chosen = _kind(kind if fits else "F32")
-        writer.add_tensor(name, quantize(tensor, chosen), raw_dtype=chosen)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    """A GGUF file. What blocks of `kind` do not divide is F32; fields of None are left out."""
+    block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]][0]
 
+    def kind_of(tensor: np.ndarray) -> str:
+        return kind if tensor.ndim > 1 and tensor.shape[-1] % block == 0 else "F32"
 
-def _kind(name: str) -> gguf.GGMLQuantizationType:
-    return gguf.GGMLQuantizationType[name]
+    return write_blocks(path, architecture, fields, tensors, kind_of)
 
 
 def metadata(raw: Mapping[str, Any]) -> dict[str, Any]:

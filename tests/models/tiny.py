@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +137,29 @@ def write_gguf(
     **changes: Any,
 ) -> Path:
     """A GGUF file whose matrices have block type `kind`. A change of None leaves a field out."""
+    return write_blocks(
+        path,
+        architecture,
+        FIELDS | changes,
+        gguf_tensors(tensors() if weights is None else weights),
+        lambda tensor: kind if tensor.ndim == 2 else "F32",
+    )
+
+
+def write_blocks(
+    path: Path,
+    architecture: str,
+    fields: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    kind_of: Callable[[np.ndarray], str],
+) -> Path:
+    """A GGUF file whose tensors have the block types that `kind_of` says. Fields of None are left
+    out."""
     writer = gguf.GGUFWriter(path, architecture)
-    for name, value in (FIELDS | changes).items():
+    for name, value in fields.items():
         add_field(writer, name, value)
-    for name, tensor in gguf_tensors(tensors() if weights is None else weights).items():
-        chosen = gguf.GGMLQuantizationType[kind if tensor.ndim == 2 else "F32"]
+    for name, tensor in tensors.items():
+        chosen = gguf.GGMLQuantizationType[kind_of(tensor)]
         writer.add_tensor(name, quantize(tensor, chosen), raw_dtype=chosen)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
