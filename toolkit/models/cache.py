@@ -85,7 +85,7 @@ def attend(
     batch, heads, length, width = q.shape
     both, slots = layer.keys.shape[:2]
     grouped = q.reshape(both, batch * heads // both * length, width)
-    alone = batch * length == 1
+    alone = batch * length == 1 and jax.default_backend() == "cpu"
     scores = (
         apart(against_keys, grouped, layer.keys) if alone else against_keys(grouped, layer.keys)
     )
@@ -132,8 +132,9 @@ def over_values(
 
 
 def apart(product: Product, left: Float[Array, "N Q A"], right: Array) -> Float[Array, "N Q C"]:
-    """A product query by query: on CPU XLA has a quick path for a matrix with a vector, and the
-    threads that it wakes for a few queries together take longer than the work."""
+    """A product query by query, for a CPU: XLA has a quick path there for a matrix with a vector,
+    and the threads that it wakes for a few queries together take longer than the work. An
+    accelerator would read the cache anew for each."""
     each = [product(left[:, i : i + 1], right) for i in range(left.shape[1])]
     return jnp.concatenate(each, axis=1)
 
