@@ -32,6 +32,7 @@ SECONDS = float(os.environ.get("TOOLKIT_SOAK_SECONDS", "60"))
 CLIENTS = 32
 REQUESTS = 150
 """Different requests whose answers are known."""
+COMPILES = "toolkit_engine_compiles_total model=toy"
 BAD = (
     b"",
     b"{",
@@ -135,6 +136,11 @@ def resident(process: subprocess.Popen[str]) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
+def compiled(url: str) -> int:
+    """Programs that a server has compiled: each of them takes memory once."""
+    return int(samples(httpx2.get(url + "/metrics", timeout=100).text)[COMPILES])
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
 def test_mixed_clients_for_a_while(process: subprocess.Popen[str]):
     assert process.stdout is not None
@@ -143,14 +149,15 @@ def test_mixed_clients_for_a_while(process: subprocess.Popen[str]):
     began = time.monotonic()
     for client in clients:
         client.start()
-    memory = []
+    memory, programs = [], []
     while (left := began + SECONDS - time.monotonic()) > 0:
         crowd.over.wait(min(left, SECONDS / 10))
         memory.append(resident(process))
+        programs.append(compiled(crowd.url))
     crowd.over.set()
     for client in clients:
         client.join()
-    print(dict(crowd.counts), [round(size) for size in memory])
+    print(dict(crowd.counts), "MiB:", [round(size) for size in memory], "programs:", programs)
     assert crowd.wrong == []
     assert set(crowd.counts) == {"ask", "leave", "complain", "stop_halfway"}
     assert [texts(crowd.url, *request) for request in crowd.asked] == crowd.alone
