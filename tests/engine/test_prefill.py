@@ -9,11 +9,7 @@ import pytest
 
 import toolkit
 from toolkit.completion.complete import LM
-from toolkit.engine.job import Job
-from toolkit.engine.prefill import together
-from toolkit.engine.prefixes import Prefixes
 from toolkit.errors import EngineFault
-from toolkit.sampling.params import SamplingParams
 
 PROMPTS = [f"{name} is the capital of" for name in ("Rome", "Oslo", "Lima", "Bern", "Riga")]
 TEXTS = [f"{name} is the capital of a country that I visited." for name in ("Rome", "Oslo")] * 9
@@ -24,34 +20,6 @@ def strict() -> Iterator[LM]:
     """The real model in strict mode."""
     with toolkit.load(strict=True) as lm:
         yield lm
-
-
-def job(ids: tuple[int, ...], **fields: Any) -> Job:
-    return Job(prompt=ids, params=SamplingParams(), max_tokens=1, **fields)
-
-
-def prompts(count: int, length: int) -> list[Job]:
-    """Jobs whose prompts share nothing."""
-    return [job((i, *range(100, 99 + length))) for i in range(count)]
-
-
-@pytest.mark.parametrize(
-    ("count", "length", "size"),
-    [(1, 5, 1), (3, 5, 1), (4, 5, 4), (15, 5, 4), (40, 16, 16), (40, 32, 16), (40, 33, 4)],
-)
-def test_how_many_are_taken_together(count, length, size):
-    first, *others = prompts(count, length)
-    assert len(together(first, others, Prefixes(2**20))) == size
-
-
-def test_long_prompts_and_those_of_another_length_or_wish_are_computed_apart():
-    first, *others = prompts(8, 129)
-    assert together(first, others, Prefixes(0)) == (first,)
-    first, *others = prompts(3, 10)
-    unlike = [*prompts(4, 20), *(job((i,), score=0) for i in range(4)), *[first] * 4]
-    assert together(first, [*unlike, *others], Prefixes(0)) == (first,)
-    scored = [job((i,), score=i % 2) for i in range(8)]
-    assert [j.score for j in together(scored[0], scored[1:], Prefixes(0))] == [0] * 4
 
 
 def test_a_prompt_in_a_group_has_the_bits_that_it_has_alone(strict: LM):
@@ -66,6 +34,37 @@ def test_a_prompt_in_a_group_has_the_bits_that_it_has_alone(strict: LM):
     assert [choice.tokens for choice in answer.record.choices] == alone
     programs = [name for name, _ in strict.stats().compiles[before:]]
     assert any(name.startswith("prefill[rows=4,") for name in programs)
+
+
+def test_packed_prompts_have_the_bits_that_they_have_alone(strict: LM):
+    texts = [f"{'No. ' * i}{prompt} which country? " * 5 for i, prompt in enumerate(PROMPTS)] * 2
+    texts = [f"{i} {text}" for i, text in enumerate(texts)]
+    asked: dict[str, Any] = {"max_tokens": 2, "seed": 3, "prompt_logprobs": 1, "details": True}
+    alone = []
+    for text in texts:
+        strict.engine.forget_prompts()
+        alone.append(strict.complete(text, **asked).record.choices[0])
+    strict.engine.forget_prompts()
+    before = len(strict.stats().compiles)
+    answer = strict.complete(texts, **asked)
+    assert [c.tokens for c in answer.record.choices] == [c.tokens for c in alone]
+    assert [c.prompt_tokens for c in answer.record.choices] == [c.prompt_tokens for c in alone]
+    programs = [name for name, _ in strict.stats().compiles[before:]]
+    assert any("packed=512" in name for name in programs)
+
+
+@pytest.mark.parametrize("top", [0, 3])
+def test_scores_continue_from_a_stored_beginning_with_the_same_bits(strict: LM, top: int):
+    start = "Rome is the capital of Italy, and a city that I should like to see once more before"
+    texts = [start + end for end in (" winter.", " I am too old to travel so far.", "")]
+    alone = []
+    for text in texts:
+        strict.engine.forget_prompts()
+        alone += strict.score([text], top=top)
+    strict.engine.forget_prompts()
+    reused = strict.stats().reused
+    assert strict.score(texts, top=top) == alone
+    assert strict.stats().reused > reused + 2 * 15
 
 
 def test_scores_of_a_group_are_those_of_each_text_alone(strict: LM):
@@ -89,7 +88,7 @@ def test_a_fault_in_a_group_ends_the_guilty_prompt_only(strict: LM, monkeypatch)
     poison = strict.tokenizer.encode(PROMPTS[2])
 
     def broken(leaves: Any, cache: Any, tokens: Any, *rest: Any) -> Any:
-        if any(row[: len(poison)].tolist() == poison for row in tokens):
+        if " ".join(map(str, poison)) in " ".join(map(str, tokens.reshape(-1))):
             raise ValueError("poison")
         return prefill(leaves, cache, tokens, *rest)
 

@@ -15,6 +15,7 @@ from flax import nnx
 from tests.models.tiny_families import CASES, LENGTHS, prompts, weights, write_case
 from toolkit.models import Decoder, KVCache, load
 from toolkit.models.families import FAMILIES, read_config, weight_parts
+from toolkit.models.packing import Packing
 
 GOLDEN = Path(__file__).parents[1] / "golden/families.npz"
 SLOW = {"qwen3_moe-dense", "mixtral-window"}
@@ -72,6 +73,27 @@ def test_logits_equal_hugging_face(name, tmp_path):
         logits, cache = run(token[:, None], at, cache)
         for row, whole, i in zip(logits, expected, at, strict=True):
             np.testing.assert_allclose(row[0], whole[i], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "name", {raw["model_type"]: name for name, raw in CASES.items() if name not in SLOW}.values()
+)
+def test_packed_prompts_equal_hugging_face(name, tmp_path):
+    """The same prompts one after another in a single row, without padding between them; then each
+    one's last token again, from the cache."""
+    decoder = tiny(tmp_path, name)
+    rows, expected = prompts(name), golden(name)
+    size = {"rows": 4, "width": max(LENGTHS), "tokens": sum(LENGTHS) + 2}
+    packing, packed = Packing.of(list(LENGTHS), **size), np.concatenate([*rows, [5, 5]])[None]
+    empty = KVCache.zeros(decoder.config, rows=4, slots=32, dtype=jnp.dtype(jnp.float32))
+    hidden, cache = decoder(jnp.asarray(packed), jnp.zeros(4, jnp.int32), empty, packing)
+    logits = decoder.logits(hidden)[0, : sum(LENGTHS)]
+    np.testing.assert_allclose(logits, np.concatenate(expected), atol=1e-5, rtol=0)
+    last = np.asarray([*LENGTHS, 1], np.int32) - 1
+    token = np.asarray([*(row[-1] for row in rows), 5], np.int32)
+    logits, _ = forward(decoder)(token[:, None], last, cache)
+    for row, whole in zip(logits, expected, strict=False):
+        np.testing.assert_allclose(row[0], whole[-1], atol=1e-5, rtol=0)
 
 
 def test_every_family_has_cases():

@@ -24,8 +24,9 @@ import numpy as np
 
 from toolkit.engine.batch import Batch
 from toolkit.engine.events import events_of
+from toolkit.engine.groups import Group, group_of
 from toolkit.engine.job import Event, Failed, Job, Ticket
-from toolkit.engine.prefill import Prefill, together
+from toolkit.engine.prefill import Prefill
 from toolkit.engine.prefixes import Prefix, Prefixes
 from toolkit.engine.scheduler import Limits, Scheduler, used
 from toolkit.engine.stats import Stats
@@ -317,13 +318,13 @@ class Engine:
         self.stats.prefilled += count
         return count
 
-    def _group(self, ticket: Ticket) -> tuple[Job, ...]:
-        """The jobs whose prompts are computed together with this ticket's."""
+    def _group(self, ticket: Ticket) -> Group:
+        """The prompts that are computed together with this ticket's."""
         if ticket.alone:
-            return (ticket.job,)
+            return Group((ticket.job,))
         others = itertools.islice(self._scheduler.waiting, 1, None)
         jobs = (t.job for t in others if not (t.alone or t.cancelled))
-        return together(ticket.job, jobs, self._prefixes)
+        return group_of(ticket.job, jobs, self._prefixes)
 
     # --- the batch --------------------------------------------------------------------------------
 

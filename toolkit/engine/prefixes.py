@@ -6,7 +6,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-import itertools
 
 import jax
 
@@ -48,20 +47,16 @@ class Prefixes:
         self.entries.move_to_end(ids)
         return entry
 
-    def nearest(self, ids: tuple[int, ...]) -> tuple[Prefix | None, int]:
-        """The entry that shares the most leading ids, and how many; at least one id is left to
-        compute."""
+    def nearest(self, ids: tuple[int, ...], *, score: int | None) -> tuple[Prefix | None, int]:
+        """The entry that shares the most leading ids, and how many; with the scores that are asked
+        for."""
         best, shared = None, 0
         for entry in self.entries.values():
-            same = sum(
-                1
-                for _ in itertools.takewhile(
-                    lambda p: p[0] == p[1], zip(entry.ids, ids, strict=False)
-                )
-            )
-            if same > shared:
-                best, shared = entry, same
-        return best, min(shared, len(ids) - 1)
+            if score is None or _has_scores(entry, score):
+                same = in_common(entry.ids, ids)
+                if same > shared:
+                    best, shared = entry, same
+        return best, shared
 
     def keep(self, entry: Prefix) -> None:
         """Add an entry and drop the least recently used ones beyond the budget."""
@@ -79,6 +74,18 @@ class Prefixes:
     def _drop(self, ids: tuple[int, ...]) -> None:
         old = self.entries.pop(ids, None)
         self.bytes -= old.bytes if old else 0
+
+
+def in_common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """How many leading ids two prompts share."""
+    same, most = 0, min(len(one), len(other))
+    while same < most:  # a comparison of slices is quicker than one of ids
+        middle = (same + most + 1) // 2
+        if one[same:middle] == other[same:middle]:
+            same = middle
+        else:
+            most = middle - 1
+    return same
 
 
 def _has_scores(entry: Prefix, top: int) -> bool:

@@ -113,11 +113,11 @@ class Steps:
         return jnp.where(ids_of(logits) < self.config.vocab_size, logits, -jnp.inf)
 
     def _final_logits(
-        self, decoder: Decoder, hidden: Float[Array, "B T D"], last: Int[Array, "B"]
-    ) -> Float[Array, "B V"]:
-        """The logits after each prompt's last token. At least two rows meet the head, so that a
-        prompt has the same bits alone and in a group."""
-        final = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+        self, decoder: Decoder, hidden: Float[Array, "B T D"], last: Int[Array, "R"]
+    ) -> Float[Array, "R V"]:
+        """The logits after each prompt's last token, whose places are counted along all tokens. At
+        least two rows meet the head, so that a prompt has the same bits alone and in a group."""
+        final = hidden.reshape(-1, hidden.shape[-1])[last]
         if len(final) > 1:
             return self._logits(decoder, final)
         return self._logits(decoder, jnp.concatenate([final, final]))[:1]
@@ -164,30 +164,30 @@ class Steps:
 
     @functools.cached_property
     def prefill(self):
-        """`(leaves, cache, tokens[B, T], start[B], last[B]) -> (cache, logits[B, V])`; the cache
-        is donated."""
+        """`(leaves, cache, tokens[B, T], start[R], last[R], packing) -> (cache, logits[R, V])`;
+        the cache, of R rows, is donated. Without a packing R is B."""
 
-        def body(leaves, cache, tokens, start, last):
+        def body(leaves, cache, tokens, start, last, packing):
             self.traces["prefill"] += 1
             decoder = self.rebuild(leaves)
-            hidden, cache = decoder(tokens, start, cache)
+            hidden, cache = decoder(tokens, start, cache, packing)
             return cache, self._final_logits(decoder, hidden, last)
 
-        inputs = self.places, PROMPTS, SAME, SAME, SAME
+        inputs = self.places, PROMPTS, SAME, SAME, SAME, SAME
         return jax.jit(self._spread(body, inputs, (PROMPTS, PROMPT_LOGITS)), donate_argnums=1)
 
     @functools.cached_property
     def prefill_scored(self):
         """`prefill` that also scores each token's successor.
 
-        `(leaves, cache, tokens[B, T], start[B], last[B], targets[B, T], top) -> (cache,
-        logits[B, V], Scored[B * T])`. Logits exist for a few positions at a time. `top` is static.
+        `(leaves, cache, tokens[B, T], start[R], last[R], packing, targets[B, T], top) -> (cache,
+        logits[R, V], Scored[B * T])`. Logits exist for a few positions at a time. `top` is static.
         """
 
-        def body(top, leaves, cache, tokens, start, last, targets):
+        def body(top, leaves, cache, tokens, start, last, packing, targets):
             self.traces["prefill_scored"] += 1
             decoder = self.rebuild(leaves)
-            hidden, cache = decoder(tokens, start, cache)
+            hidden, cache = decoder(tokens, start, cache, packing)
             rows = min(SCORE_ROWS, tokens.size)
             chunks = hidden.reshape(-1, rows, hidden.shape[-1])
 
@@ -199,14 +199,14 @@ class Steps:
             scored = jax.tree.map(lambda x: x.reshape(tokens.size, *x.shape[2:]), scored)
             return cache, self._final_logits(decoder, hidden, last), scored
 
-        def run(leaves, cache, tokens, start, last, targets, top):
-            inputs = self.places, PROMPTS, SAME, SAME, SAME, SAME
+        def run(leaves, cache, tokens, start, last, packing, targets, top):
+            inputs = self.places, PROMPTS, SAME, SAME, SAME, SAME, SAME
             on_each = self._spread(
                 functools.partial(body, top), inputs, (PROMPTS, PROMPT_LOGITS, SAME)
             )
-            return on_each(leaves, cache, tokens, start, last, targets)
+            return on_each(leaves, cache, tokens, start, last, packing, targets)
 
-        return jax.jit(run, donate_argnums=1, static_argnums=6)
+        return jax.jit(run, donate_argnums=1, static_argnums=7)
 
     def rows_apart(self, cache: KVCache, logits: Array, rows: int) -> list[tuple[KVCache, Array]]:
         """Each row's own cache and logits; one row's cache is passed on as it is."""

@@ -24,6 +24,7 @@ from toolkit.models.config import Activation, Layer, ModelConfig
 from toolkit.models.int8 import Int8Linear
 from toolkit.models.layers import Linear, make_norm, projected
 from toolkit.models.mixture import Mixture
+from toolkit.models.packing import Packing
 from toolkit.models.rotary import rotate
 
 Turns = Mapping[str, tuple[Array, Array]]
@@ -67,9 +68,14 @@ class Block(nnx.Module):
         self.mlp_post_norm = norm(width=c.width) if c.post_norm else None
 
     def __call__(
-        self, x: Float[Array, "B T D"], turns: Turns, start: Int[Array, "B"], layer: LayerCache
+        self,
+        x: Float[Array, "B T D"],
+        turns: Turns,
+        start: Int[Array, "R"],
+        layer: LayerCache,
+        packing: Packing | None = None,
     ) -> tuple[Float[Array, "B T D"], LayerCache]:
-        mixed, layer = self.attention(normed(self.attention_norm, x), turns, start, layer)
+        mixed, layer = self.attention(normed(self.attention_norm, x), turns, start, layer, packing)
         mixed = normed(self.attention_post_norm, mixed)
         if self.config.parallel:
             return x + mixed + self.mlp(normed(self.mlp_norm, x)), layer
@@ -77,12 +83,18 @@ class Block(nnx.Module):
         return x + normed(self.mlp_post_norm, self.mlp(normed(self.mlp_norm, x))), layer
 
     def attention(
-        self, x: Float[Array, "B T D"], turns: Turns, start: Int[Array, "B"], layer: LayerCache
+        self,
+        x: Float[Array, "B T D"],
+        turns: Turns,
+        start: Int[Array, "R"],
+        layer: LayerCache,
+        packing: Packing | None,
     ) -> tuple[Float[Array, "B T D"], LayerCache]:
         """What the heads read from the tokens so far, projected to the residual's width."""
         c = self.config
-        batch, length = x.shape[:2]
-        q, k, v = self.heads(self.qkv(x))
+        qkv = self.qkv(x) if packing is None else packing.spread(self.qkv(x))
+        batch, length = qkv.shape[:2]
+        q, k, v = self.heads(qkv)
         if self.kind.rope is not None:
             cos, sin = turns[self.kind.rope]
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
@@ -96,6 +108,7 @@ class Block(nnx.Module):
             window=self.kind.window,
         )
         mixed = mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)
+        mixed = mixed if packing is None else packing.gathered(mixed)
         return projected(self.output, mixed), layer
 
     def heads(self, qkv: Float[Array, "B T QKV"]) -> tuple[Array, Array, Array]:

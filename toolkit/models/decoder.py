@@ -8,6 +8,7 @@ Axes, everywhere in this project:
     H  query heads                G  query heads that share a key/value head (H = H_kv * G)
     K  width of one head          W  features of a head that turn with the position
     V  vocabulary                 E  experts of a mixture
+    R  rows of the cache: B, or the prompts that are packed in one row of tokens
 
 The module is for definition and loading. A compiled step takes its leaves (`nnx.split`), because
 flattening module state on every call costs milliseconds. On a mesh its configuration is that of one
@@ -26,6 +27,7 @@ from toolkit.models.cache import KVCache, capped
 from toolkit.models.config import ModelConfig
 from toolkit.models.int8 import Int8Linear
 from toolkit.models.layers import Linear, contract, make_norm, normal
+from toolkit.models.packing import Packing
 from toolkit.models.rotary import angles
 from toolkit.models.sharding import looked_up
 
@@ -52,21 +54,28 @@ class Decoder(nnx.Module):
         )
 
     def __call__(
-        self, tokens: Int[Array, "B T"], start: Int[Array, "B"], cache: KVCache
+        self,
+        tokens: Int[Array, "B T"],
+        start: Int[Array, "R"],
+        cache: KVCache,
+        packing: Packing | None = None,
     ) -> tuple[Float[Array, "B T D"], KVCache]:
         """Hidden states after the last norm: `[B, T]`, `[B]` -> `[B, T, D]`, and the cache with T
         more slots.
 
         Row b's tokens stand at positions `start[b] .. start[b] + T - 1` and are written to the
         cache slots of the same numbers. A query sees the slots up to its own position, so what
-        padding wrote beyond a row's length is never seen before it is overwritten.
+        padding wrote beyond a row's length is never seen before it is overwritten. With a packing
+        the tokens are its single row, `[1, T]`, and `start` and the cache have a row for each of
+        its prompts.
         """
-        positions = start[:, None] + jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :]
-        x = self.embed(tokens, positions)
+        length = tokens.shape[1] if packing is None else packing.token.shape[1]
+        positions = start[:, None] + jnp.arange(length, dtype=jnp.int32)[None, :]
+        x = self.embed(tokens, positions if packing is None else packing.gathered(positions))
         turns = self.turns(positions, x.dtype)
         layers = []
         for block, layer in zip(self.blocks, cache.layers, strict=True):
-            x, layer = block(x, turns, start, layer)
+            x, layer = block(x, turns, start, layer, packing)
             layers.append(layer)
         return self.norm(x), KVCache(layers=tuple(layers))
 
