@@ -39,7 +39,7 @@ class Limits:
     of it. A row stays where it is."""
     context: int = 2048
     """Tokens of prompt and completion together."""
-    patience: int = 16
+    patience: int = 4
     """Steps with at most half of the rows in use before the batch is made smaller."""
 
 

@@ -7,7 +7,7 @@ recommends for speed; on CPU `generate` compiles only when told that every devic
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,11 @@ from transformers.generation.streamers import BaseStreamer
 from experiments.benchmarks.engines.peak import peak
 
 torch._dynamo.config.recompile_limit = 64  # one program for each shape of batch, cache and prompt
+ORDERS: dict[str, Callable[[list[Any]], Any]] = {
+    "by prompt": lambda one: len(one[0]),
+    "by answer": lambda one: (one[1], len(one[0])),
+}
+"""Ways to sort requests, each `[ids, count]`, before they are cut into batches."""
 PADDING = 0
 
 
@@ -141,11 +146,14 @@ class Engine:
     def requests(self, requests: list[list[Any]], variant: str) -> dict[str, Any]:
         """Requests that are there together, each `[ids, count]`, in static batches.
 
-        `variant` ends in the rows of a batch. A batch has a fixed number of tokens for all its
-        rows, so the requests are sorted by what they ask for; prompts are padded on the left.
+        `variant` is the cache, the order and the rows of a batch. A batch makes as many tokens for
+        all its rows as the longest answer has. Who has requests knows the lengths of the prompts
+        and may sort by them; the lengths of the answers are known afterwards. Prompts are padded on
+        the left.
         """
-        name, size = variant.rsplit(" ", 1)[0], int(variant.split()[-1])
-        order = sorted(requests, key=lambda one: (one[1], len(one[0])))
+        cache, order_by, rows = variant.split(", ")
+        size = int(rows.removeprefix("rows "))
+        order = sorted(requests, key=ORDERS[order_by])
         began, made = time.perf_counter(), 0
         for start in range(0, len(order), size):
             batch = order[start : start + size]
@@ -153,7 +161,6 @@ class Engine:
             padded = [[PADDING] * (longest - len(ids)) + ids for ids, _ in batch]
             mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids, _ in batch]
             most = max(count for _, count in batch)
-            cache = name.removesuffix(", rows")
             self._generate(torch.tensor(padded), torch.tensor(mask), most, cache, do_sample=False)
             made += sum(count for _, count in batch)
         return {"made": made, "seconds": time.perf_counter() - began}
