@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,18 +23,23 @@ from toolkit.sampling.transforms import (
     EDITS,
     PIPELINE,
     TEMPERATURE,
+    Edit,
     History,
     bias_of,
+    penalised,
     penalty_of,
 )
 from toolkit.sampling.truncation import Cutter, Kept
-from toolkit.sampling.vocabulary import highest, largest, no_leaders, parts, summed, taken
+from toolkit.sampling.vocabulary import Leaders, highest, largest, no_leaders, parts, summed, taken
 
 TOP = 20
 """Alternatives that every program can report; more make another program."""
 PART = 16
 """Rows that a guarded step takes at a time, so that what it reads again and again stays in the
 processor's cache."""
+TOGETHER = 2
+"""Edits under one run-time condition. Each condition that does not hold copies `[B, V]`, which
+costs what a neutral edit costs."""
 DROPPED_BY: tuple[str | None, ...] = (None, *(stage.name for stage in PIPELINE))
 """What the numbers in `Drawn.dropped` mean."""
 
@@ -105,8 +111,14 @@ def sample(
     count = logits.shape[0]
     if not variant.guarded or count <= PART or count % PART:
         return _sample(logits, rows, history, tables, variant)
-    parts = jax.tree.map(lambda x: x.reshape(-1, PART, *x.shape[1:]), (logits, rows, history))
-    drawn = jax.lax.map(lambda part: _sample(part[0], part[1], part[2], tables, variant), parts)
+
+    def part(first: Int[Array, ""]) -> Drawn:
+        mine, own = jax.tree.map(
+            lambda x: jax.lax.dynamic_slice_in_dim(x, first, PART), (logits, rows)
+        )
+        return _sample(mine, own, history.part(first, PART), tables, variant)
+
+    drawn = jax.lax.map(part, jnp.arange(0, count, PART, dtype=jnp.int32))
     return jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), drawn)
 
 
@@ -121,7 +133,7 @@ def _sample(
     width = min(variant.top, logits.shape[1] * parts())
     top_ids = guard.when(
         jnp.any(rows.top > 0),
-        lambda: largest(logits, width)[1],
+        lambda: guard.largest(logits, width)[1],
         lambda: no_leaders(logits, width)[1],
     )
     run = _Run(guard, rows, history, tables, top_ids)
@@ -157,7 +169,11 @@ def _sample(
         support=spread[1],
         kept_mass=spread[2],
         bias=bias_of(rows, token),
-        penalty=penalty_of(_at(logits, token) + bias_of(rows, token), rows, history, token),
+        penalty=guard.when(
+            jnp.any(penalised(rows)),
+            lambda: penalty_of(_at(logits, token) + bias_of(rows, token), rows, history, token),
+            lambda: jnp.zeros(token.shape, jnp.float32),
+        ),
         top_sampling_logprobs=jnp.minimum(taken(final, top_ids) - whole[:, None], 0.0),
         dropped=dropped,
     )
@@ -176,6 +192,10 @@ class _Guard:
             return work()
         return jax.lax.cond(needed, work, otherwise)
 
+    def largest(self, x: Float[Array, "B V"], count: int) -> Leaders:
+        """The largest logits, in the way that is cheaper."""
+        return largest(x, count, by_blocks=self.variant.guarded)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
@@ -193,18 +213,23 @@ class _Run:
         steps, needs = self._contained(EDITS)
 
         def apply():
-            x, marks = logits, dropped
-            for step, needed in zip(steps, needs, strict=True):
-                before = x
-                x = self.guard.when(
-                    needed,
-                    lambda x=x, step=step: step.apply(x, self.rows, self.history, self.tables),
-                    lambda x=x: x,
-                )
-                marks = self.marked(marks, self.at_top(before), self.at_top(x), step.name)
-            return x, marks
+            state = logits, dropped
+            for at in range(0, len(steps), TOGETHER):
+                some = slice(at, at + TOGETHER)
+                work = functools.partial(self._edited, steps[some], state)
+                state = self._any_of(needs[some], work, state)
+            return state
 
         return self._any_of(needs, apply, (logits, dropped))
+
+    def _edited(self, steps: Sequence[Edit], state: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Logits and marks after these steps."""
+        x, marks = state
+        for step in steps:
+            was = self.at_top(x)
+            x = step.apply(x, self.rows, self.history, self.tables)
+            marks = self.marked(marks, was, self.at_top(x), step.name)
+        return x, marks
 
     def cuts(self, logits: Float[Array, "B V"], dropped: Int[Array, "B A"]):
         """Narrow what is kept, in the same way."""
@@ -214,7 +239,9 @@ class _Run:
         def apply():
             ranked = [needed for step, needed in zip(steps, needs, strict=True) if step.ranked]
             leaders = self._any_of(
-                ranked, lambda: largest(logits, CANDIDATES), no_leaders(logits, CANDIDATES)
+                ranked,
+                lambda: self.guard.largest(logits, CANDIDATES),
+                no_leaders(logits, CANDIDATES),
             )
             cutter = Cutter(logits, leaders, self.guard.variant.guarded)
             kept, marks = everything, dropped
@@ -256,7 +283,7 @@ class _Run:
         """Alternatives by the final distribution, in the rows that ask for it; nothing dropped
         those."""
         instead = self.rows.processed[:, None]
-        ids = largest(final, self.top_ids.shape[1])[1]
+        ids = self.guard.largest(final, self.top_ids.shape[1])[1]
         return jnp.where(instead, ids, self.top_ids), jnp.where(instead, 0, dropped)
 
 

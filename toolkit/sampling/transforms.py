@@ -36,6 +36,24 @@ class History:
     """Whether a token occurs in the prompt."""
     node: Int[Array, "B"]
     """Where the row stands in the guide; 0 is free."""
+    first: Int[Array, ""] | None = None
+    """The row of `counts` and `prompted` that the others begin with; None: they are as many."""
+
+    def part(self, first: Int[Array, ""], count: int) -> History:
+        """Some consecutive rows. What is as wide as the vocabulary is cut out when it is asked for:
+        mostly nobody asks."""
+        step, node = (jax.lax.dynamic_slice_in_dim(x, first, count) for x in (self.step, self.node))
+        return dataclasses.replace(self, step=step, node=node, first=first)
+
+    def seen(self) -> tuple[Bool[Array, "B V"], Int[Array, "B V"]]:
+        """`prompted` and `counts` of these rows."""
+        if self.first is None:
+            return self.prompted, self.counts
+        first, count = self.first, len(self.step)
+        return (
+            jax.lax.dynamic_slice_in_dim(self.prompted, first, count),
+            jax.lax.dynamic_slice_in_dim(self.counts, first, count),
+        )
 
 
 def logit_bias(logits: Float[Array, "B V"], rows: Rows) -> Float[Array, "B V"]:
@@ -58,7 +76,13 @@ def penalties(logits: Float[Array, "B V"], rows: Rows, history: History) -> Floa
     A repetition penalty r divides positive logits and multiplies negative ones by r; then
     `frequency * count` and, for count > 0, `presence` are subtracted. 1, 0 and 0 change nothing.
     """
-    return _penalised(logits, rows, history.prompted, history.counts)
+    return _penalised(logits, rows, *history.seen())
+
+
+def penalised(rows: Rows) -> Bool[Array, "B"]:
+    """Which rows have a penalty."""
+    taken_off = (rows.frequency_penalty != 0) | (rows.presence_penalty != 0)
+    return jnp.logical_or(rows.repetition_penalty != 1, taken_off)
 
 
 def penalty_of(
@@ -68,7 +92,7 @@ def penalty_of(
 
     `value` is the token's logit before them.
     """
-    seen, count = (taken(x, token[:, None]) for x in (history.prompted, history.counts))
+    seen, count = (taken(x, token[:, None]) for x in history.seen())
     after = _penalised(value[:, None], rows, seen, count)[:, 0]
     return jnp.where(value > -jnp.inf, value - after, 0.0)
 
@@ -163,9 +187,7 @@ EDITS: tuple[Edit, ...] = (
     ),
     Edit(
         "penalties",
-        lambda r, h: (
-            (r.repetition_penalty != 1) | (r.frequency_penalty != 0) | (r.presence_penalty != 0)
-        ),
+        lambda r, h: penalised(r),
         lambda x, r, h, g: penalties(x, r, h),
     ),
     Edit("guide", lambda r, h: h.node > 0, lambda x, r, h, g: guide(x, h, g)),

@@ -68,7 +68,7 @@ class Cutter:
     @classmethod
     def of(cls, logits: Float[Array, "B V"], *, guarded: bool = True) -> Cutter:
         """With the leaders of these logits."""
-        return cls(logits, largest(logits, CANDIDATES), guarded)
+        return cls(logits, largest(logits, CANDIDATES, by_blocks=guarded), guarded)
 
 
 def greedy(cutter: Cutter, kept: Kept, rows: Rows) -> Kept:
@@ -127,7 +127,7 @@ def typical_p(cutter: Cutter, kept: Kept, rows: Rows) -> Kept:
         order,
         data,
         rows.typical_p * whole,
-        largest(order(data)[0], CANDIDATES),
+        largest(order(data)[0], CANDIDATES, by_blocks=cutter.guarded),
         guarded=cutter.guarded,
     )
     active = rows.typical_p < 1
