@@ -97,6 +97,12 @@ def distribution(
 
     temperature = single(params.temperature)
     margin, noise = np.inf, _noise(raw, raw + bias, edited, ids, temperature)
+    plain = dataclasses.replace(params, presence_penalty=0.0)
+    ways = [raw, raw + bias]
+    for some in (dataclasses.replace(plain, frequency_penalty=0.0), plain):
+        ways.append(penalised(ways[1], some, prompt_ids=prompt_ids, generated_ids=generated_ids))
+    if _rounded_apart(edited[ids], np.stack(ways, axis=1)[ids]):
+        margin = 0.0
     tempered = np.zeros(raw.size)
     for name in ("temperature", "top_k", "top_p", "min_p", "typical_p"):
         kept, distance = _STAGES[name](edited[ids], params)
@@ -301,6 +307,14 @@ def _gap(key: np.ndarray, logits: np.ndarray, order: np.ndarray, count: int) -> 
     if not others.size or not np.isfinite(key[last]):
         return np.inf
     return float(np.abs(others - key[last]).min() / max(1.0, abs(key[last])))
+
+
+def _rounded_apart(edited: np.ndarray, ways: np.ndarray) -> bool:
+    """Whether logits that are equal here were reached in several ways, by rows of what they were
+    before: in float32 they may differ by a rounding, and then their ids decide nothing."""
+    values, inverse = np.unique(edited, return_inverse=True)
+    several = len(np.unique(np.column_stack([inverse, ways]), axis=0)) > len(values)
+    return len(values) < len(edited) and several
 
 
 def _noise(
