@@ -13,7 +13,9 @@ class Shape:
 
     name: str
     sizes: Mapping[str, Any]
-    """As in `toolkit.models.config.ModelConfig`."""
+    """As in `toolkit.models.config.ModelConfig`, its parts as mappings of their own."""
+    family: str = "llama"
+    """transformers' name of the architecture."""
     batches: tuple[int, ...] = (1, 16, 64, 256)
     context: int = 1024
     """Tokens in a row at the end, prompt included."""
@@ -24,7 +26,7 @@ class Shape:
 
     def facts(self) -> dict[str, Any]:
         """What an engine is loaded with."""
-        return {"sizes": dict(self.sizes)}
+        return {"family": self.family, "sizes": dict(self.sizes)}
 
 
 LLAMA_8B = Shape(
@@ -37,7 +39,7 @@ LLAMA_8B = Shape(
         "heads": 32,
         "kv_heads": 8,
         "head_width": 128,
-        "rope_theta": 500_000.0,
+        "rope": {"theta": 500_000.0},
     },
     targets={1: (150, 168), 16: (1950, 2250), 64: (4900, 6100), 256: (7800, 10_500)},
 )
@@ -52,13 +54,59 @@ QWEN_06B = Shape(
         "heads": 16,
         "kv_heads": 8,
         "head_width": 128,
-        "rope_theta": 1_000_000.0,
+        "rope": {"theta": 1_000_000.0},
         "tied_head": True,
     },
     targets={1: (700, 1150), 16: (7000, 9500), 64: (11_000, 15_000), 256: (11_000, 16_000)},
 )
 
-LARGE = (QWEN_06B, LLAMA_8B)
+GEMMA_2B = Shape(
+    name="Gemma-2-2B",
+    family="gemma2",
+    sizes={
+        "vocab_size": 256_000,
+        "width": 2304,
+        "mlp_width": 9216,
+        "layers": 26,
+        "heads": 8,
+        "kv_heads": 4,
+        "head_width": 256,
+        "kinds": [{"window": 4096}, {}] * 13,
+        "norm": "rms_offset",
+        "post_norm": True,
+        "attention_cap": 50.0,
+        "logit_cap": 30.0,
+        "activation": "gelu_tanh",
+        "embedding_scale": 48.0,
+        "tied_head": True,
+    },
+    batches=(1, 16, 64),
+)
+
+PYTHIA_1B = Shape(
+    name="Pythia-1.4B",
+    family="gpt_neox",
+    sizes={
+        "vocab_size": 50_304,
+        "width": 2048,
+        "mlp_width": 8192,
+        "layers": 24,
+        "heads": 16,
+        "kv_heads": 16,
+        "head_width": 128,
+        "rope": {"width": 32},
+        "norm": "layer",
+        "parallel": True,
+        "qkv_bias": True,
+        "output_bias": True,
+        "mlp_bias": True,
+        "activation": "gelu",
+        "gated": False,
+    },
+    batches=(1, 16, 64),
+)
+
+LARGE = (QWEN_06B, LLAMA_8B, GEMMA_2B, PYTHIA_1B)
 
 TINY = (
     Shape(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -13,19 +14,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from experiments.benchmarks import gguf_file, peers
 from experiments.benchmarks.engines import MODULES, naive
+from experiments.benchmarks.engines.device import config_of
 from experiments.benchmarks.engines.parts import rows_of, variant_of
 from experiments.benchmarks.engines.peak import peak
 from experiments.benchmarks.machine import Company
 from experiments.benchmarks.mixes import MIXES
 from experiments.benchmarks.process import EngineFailed, Process
-from experiments.benchmarks.scenarios import gpu_decode
+from experiments.benchmarks.scenarios import gpu_attention, gpu_decode
 from experiments.benchmarks.settings import Settings
+from experiments.benchmarks.shapes import LARGE, Shape
 from tests.models import tiny
 from toolkit.models import checkpoint
 from toolkit.models.cache import KVCache
+from toolkit.models.decoder import Decoder
 
 
 @pytest.fixture
@@ -174,6 +179,28 @@ def test_the_gpu_script_runs_as_a_toy(tmp_path: Path, workers_on_cpu: None):
     assert set(turn["steps"]) >= {"greedy", "all of them"}
     assert "transformers, static cache, a toy" in found.left_out
     assert "| a toy, 4 | toolkit, the engine |" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_gpu_script_of_attention_runs_as_a_toy(tmp_path: Path, workers_on_cpu: None):
+    settings = Settings(threads=2, tiny=True, size="check")
+    python = {engine: sys.executable for engine in MODULES}
+    found = gpu_attention.run(settings, None, python)
+    found.save(tmp_path, {"engines": {}, **dict.fromkeys(MACHINE, 1)})
+    assert [row[0] for row in found.rows] == ["a toy: 1 x 8 of 16", "a toy: 2 x 1 of 16"]
+    for turns in found.rounds[0].values():
+        (turn,) = turns.values()
+        assert turn["gap"] < 1e-5 and turn["taken"] == "products"
+        assert min(turn["seconds"].values()) > 0
+
+
+@pytest.mark.parametrize("shape", LARGE, ids=lambda shape: shape.name)
+def test_large_shapes_have_the_weights_of_their_models(shape: Shape):
+    published = {"Qwen3-0.6B": 0.596, "Llama-3.1-8B": 8.03, "Gemma-2-2B": 2.61, "Pythia-1.4B": 1.41}
+    config = config_of(**shape.facts())
+    decoder = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(decoder)))
+    assert count == pytest.approx(1e9 * published[shape.name], rel=0.01)
 
 
 MACHINE = ("processor", "cores", "memory_gib", "system", "python", "company")

@@ -12,7 +12,8 @@ from flax import nnx
 
 from tests.models.tiny_families import CASES
 from toolkit.models import Decoder, KVCache
-from toolkit.models.cache import LayerCache, attend
+from toolkit.models.attention import attend
+from toolkit.models.cache import LayerCache
 from toolkit.models.config import Rope
 from toolkit.models.families import read_config
 from toolkit.models.layers import LayerNorm, RMSNorm

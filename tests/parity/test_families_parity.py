@@ -88,8 +88,8 @@ def test_what_transformers_writes_is_read(name, tmp_path):
 
 @pytest.mark.parametrize("name", SWITCHES)
 def test_bfloat16_is_near(name, tmp_path):
-    """In bfloat16, our logits are no farther from the float32 ones than twice what PyTorch's
-    are."""
+    """In bfloat16, our logits are no farther from the float32 ones than twice what PyTorch's are,
+    on the same device where both have it."""
     model = peer(tmp_path, CASES[name])
     exact, _ = theirs(model)
     rounded, _ = theirs_rounded(model)
@@ -99,7 +99,9 @@ def test_bfloat16_is_near(name, tmp_path):
 
 def theirs_rounded(model: Any) -> tuple[np.ndarray, np.ndarray]:
     """Their logits in bfloat16."""
-    ids = torch.from_numpy(tokens()).long()[None]
+    both = jax.default_backend() == "gpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if both else "cpu")
+    ids = torch.from_numpy(tokens()).long()[None].to(device)
     with torch.no_grad():
-        whole = model.to(torch.bfloat16)(ids).logits[0].float().numpy()
+        whole = model.to(device, torch.bfloat16)(ids).logits[0].float().cpu().numpy()
     return whole, whole

@@ -19,7 +19,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from toolkit.models.cache import LayerCache, attend
+from toolkit.models.attention import attend
+from toolkit.models.cache import LayerCache
 from toolkit.models.config import Activation, Layer, ModelConfig
 from toolkit.models.int8 import Int8Linear
 from toolkit.models.layers import Linear, make_norm, projected

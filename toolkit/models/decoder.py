@@ -22,8 +22,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from toolkit.models.attention import capped
 from toolkit.models.block import Block, Turns
-from toolkit.models.cache import KVCache, capped
+from toolkit.models.cache import KVCache
 from toolkit.models.config import ModelConfig
 from toolkit.models.int8 import Int8Linear
 from toolkit.models.layers import Linear, contract, make_norm, normal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import queue
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,11 +18,14 @@ from experiments.benchmarks.mixes import MIXES, NEUTRAL_TO
 from toolkit.engine.engine import Engine as Runner
 from toolkit.engine.job import Ended, Event, Failed, Job, Tokens
 from toolkit.engine.scheduler import Limits
-from toolkit.models.config import ModelConfig
+from toolkit.models.attention import Backend, attend, suited
+from toolkit.models.cache import LayerCache
+from toolkit.models.config import Layer, ModelConfig, Rope
 from toolkit.models.decoder import Decoder
 from toolkit.sampling.params import SamplingParams
 
 PASSES, STEPS = 5, 4
+BACKENDS: tuple[Backend, ...] = ("products", "fused")
 LARGE, SMALL = 2**30, 2**24
 """Bytes of the array whose sum is the yardstick: on an accelerator far more than its caches."""
 
@@ -29,8 +33,8 @@ LARGE, SMALL = 2**30, 2**24
 class Engine:
     """A decoder with random weights: bfloat16, on CPU float32."""
 
-    def __init__(self, *, sizes: dict[str, Any]):
-        self.config = ModelConfig(family="llama", context=8192, **sizes)
+    def __init__(self, *, family: str, sizes: dict[str, Any]):
+        self.config = config_of(family, sizes)
         self.cpu = jax.default_backend() == "cpu"
         self.decoder = random_decoder(self.config, jnp.float32 if self.cpu else jnp.bfloat16)
         self.runner: Runner | None = None
@@ -93,6 +97,29 @@ class Engine:
             "bandwidth": bandwidth(SMALL if self.cpu else LARGE),
         }
 
+    def attention(self, rows: int, queries: int, slots: int) -> dict[str, Any]:
+        """Seconds of one layer's attention by each back end, for the last `queries` of `slots`
+        tokens, and by how much the two differ."""
+        c, dtype = self.config, jnp.float32 if self.cpu else jnp.bfloat16
+        keys = jax.random.split(jax.random.key(0), 3)
+        q = jax.random.normal(keys[0], (rows, c.heads, queries, c.head_width), dtype)
+        shape = rows * c.kv_heads, slots, c.head_width
+        k, v = (jax.random.normal(key, shape, dtype) for key in keys[1:])
+        start = jnp.full(rows, slots - queries, jnp.int32)
+
+        def act(backend: Backend):
+            return jax.jit(
+                lambda q, k, v: attend(q, LayerCache(keys=k, values=v), start, backend=backend)
+            )
+
+        found = {name: act(name) for name in BACKENDS}
+        one, other = (np.asarray(run(q, k, v), np.float32) for run in found.values())
+        return {
+            "seconds": {name: quickest(run, q, k, v) for name, run in found.items()},
+            "gap": float(np.abs(one - other).max()),
+            "taken": suited(q.dtype, queries, c.head_width, c.attention_cap),
+        }
+
     def _within(self, mix: dict[str, Any]) -> dict[str, Any]:
         """A mix whose bias names ids of this vocabulary only."""
         size = self.config.vocab_size
@@ -104,6 +131,15 @@ class Engine:
         c = self.config
         cache = 2 * rows * context * c.layers * c.kv_heads * c.head_width * whole.dtype.itemsize
         return cache + sum(leaf.nbytes for leaf in whole.matrices)
+
+
+def config_of(family: str, sizes: dict[str, Any]) -> ModelConfig:
+    """The configuration of a shape."""
+    parts = {
+        "rope": Rope(**sizes.get("rope", {})),
+        "kinds": tuple(Layer(**kind) for kind in sizes.get("kinds", ())),
+    }
+    return ModelConfig(**{"family": family, "context": 8192, **sizes, **parts})
 
 
 def random_decoder(config: ModelConfig, dtype: Any) -> Decoder:
@@ -148,11 +184,14 @@ def times(events: queue.SimpleQueue[Event], count: int) -> tuple[float, float, i
 
 def bandwidth(size: int) -> float:
     """Bytes a second that a sum over an array of `size` bytes reads."""
-    x = jnp.ones(size // 4, jnp.float32)
-    total = jax.jit(jnp.sum)
+    return size / quickest(jax.jit(jnp.sum), jnp.ones(size // 4, jnp.float32))
+
+
+def quickest(run: Callable[..., Any], *args: jax.Array) -> float:
+    """Seconds of the quickest of some calls; the first one, which compiles, does not count."""
     seconds = []
     for _ in range(1 + PASSES):
         began = time.perf_counter()
-        jax.block_until_ready(total(x))
+        jax.block_until_ready(run(*args))
         seconds.append(time.perf_counter() - began)
-    return size / min(seconds[1:])
+    return min(seconds[1:])

@@ -1,4 +1,4 @@
-"""transformers on an accelerator: a Llama of given sizes with random bfloat16 weights.
+"""transformers on an accelerator: a model of given sizes with random bfloat16 weights.
 
 `generate` with a static cache compiles its decode step there by itself.
 """
@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from experiments.benchmarks.engines.huggingface import Clock
 
@@ -28,17 +28,18 @@ NAMES = {
 class Engine:
     """A model with random weights."""
 
-    def __init__(self, *, sizes: dict[str, Any]):
+    def __init__(self, *, family: str, sizes: dict[str, Any]):
         if not torch.cuda.is_available():
             raise RuntimeError("this PyTorch sees no GPU")
-        config = LlamaConfig(
+        config = AutoConfig.for_model(
+            family,
             **{theirs: sizes[ours] for theirs, ours in NAMES.items()},
             max_position_embeddings=8192,
             tie_word_embeddings=sizes.get("tied_head", False),
         )
         torch.set_default_dtype(torch.bfloat16)
         with torch.device("cuda"):
-            self.model = LlamaForCausalLM(config).eval()
+            self.model = AutoModelForCausalLM.from_config(config).eval()
         self.model.generation_config.eos_token_id = None
         self.model.generation_config.pad_token_id = 0
 

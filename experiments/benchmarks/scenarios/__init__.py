@@ -26,7 +26,7 @@ SCENARIOS = (
 )
 """In the order in which they run and stand in the documents."""
 
-GPU = ("gpu_decode",)
+GPU = ("gpu_decode", "gpu_attention")
 """Those of `--gpu`."""
 
 

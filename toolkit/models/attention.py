@@ -1,0 +1,190 @@
+"""Attention over the cache: one function, with a back end for each kind of call.
+
+    products   two products and a softmax between them, in float32: every device and dtype, every
+               step of decoding, soft caps
+    fused      `jax.nn.dot_product_attention`, on CUDA cuDNN's flash attention, which never writes
+               the scores to memory: prompts in half precision
+
+A call is one or the other by what is known when it is traced; nothing is decided at run time.
+
+Sources: FlashAttention-2 (Dao 2023, arXiv 2307.08691), grouped heads (Ainslie et al. 2023, arXiv
+2305.13245).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from toolkit.models.cache import LayerCache
+
+ONES = 8
+"""Columns of ones in a sum's product; fewer than eight go to another CPU kernel."""
+FEW = 16
+"""Queries that read one head's cache together, of a prompt more, of decoding at most."""
+FUSED_FROM = 32
+"""Queries of a row from which on the fused back end is taken. Not measured yet: `make bench-gpu`
+times both for prompts and for decoding (scenario `gpu_attention`)."""
+FUSED_WIDTHS = range(8, 129, 8)
+"""Widths of a head that cuDNN takes on every GPU with half precision."""
+
+Product = Callable[[Array, Array], Array]
+Backend = Literal["products", "fused"]
+
+
+def attend(
+    q: Float[Array, "B N T K"],
+    layer: LayerCache,
+    start: Int[Array, "B"],
+    *,
+    scale: float | None = None,
+    cap: float | None = None,
+    window: int | None = None,
+    backend: Backend | None = None,
+) -> Float[Array, "B N T K"]:
+    """Causal attention of T queries over the cache: `[B, H, T, K]` -> `[B, H, T, K]`.
+
+    Query t of row b sees slots 0 .. start[b] + t, or the last `window` of them. `scale` multiplies
+    the scores, None for K ** -0.5; `cap` is their soft limit. Scores and softmax are float32.
+    `backend` None takes the one that suits.
+    """
+    length, width = q.shape[2:]
+    factor: float = width**-0.5 if scale is None else scale
+    visible = seen(start, length, layer.keys.shape[1], window)
+    if backend is None:
+        backend = suited(q.dtype, length, width, cap)
+    if backend == "fused":
+        return fused(q, layer, visible, factor)
+    return products(q, layer, visible, factor, cap)
+
+
+def suited(dtype: jnp.dtype, length: int, width: int, cap: float | None) -> Backend:
+    """The back end for a call of these sizes on the present device."""
+    half = dtype in (jnp.bfloat16, jnp.float16)
+    fits = half and length >= FUSED_FROM and width in FUSED_WIDTHS and cap is None
+    return "fused" if fits and on_cuda() else "products"
+
+
+def on_cuda() -> bool:
+    """Whether the present device is one of cuDNN's."""
+    return "cuda" in jax.extend.backend.get_backend().platform_version
+
+
+def seen(
+    start: Int[Array, "B"], length: int, slots: int, window: int | None
+) -> Bool[Array, "B T S"]:
+    """Which slots each query sees."""
+    last = start[:, None] + jnp.arange(length, dtype=jnp.int32)[None, :]
+    slot = jnp.arange(slots, dtype=jnp.int32)[None, None, :]
+    visible = slot <= last[:, :, None]
+    if window is not None:
+        visible &= slot > last[:, :, None] - window
+    return visible
+
+
+def fused(
+    q: Float[Array, "B N T K"], layer: LayerCache, visible: Bool[Array, "B T S"], scale: float
+) -> Float[Array, "B N T K"]:
+    """By one kernel on CUDA; elsewhere by the same function's own products."""
+    batch = q.shape[0]
+
+    def by_row(x: Float[Array, "BH S K"]) -> Float[Array, "B S H K"]:
+        return jnp.swapaxes(x.reshape(batch, -1, *x.shape[1:]), 1, 2)
+
+    with jax.numpy_dtype_promotion("standard"):  # which its products in XLA want
+        mixed = jax.nn.dot_product_attention(
+            jnp.swapaxes(q, 1, 2),
+            by_row(layer.keys),
+            by_row(layer.values),
+            mask=visible[:, None],
+            scale=scale,
+            implementation="cudnn" if on_cuda() else "xla",
+        )
+    return jnp.swapaxes(mixed, 1, 2)
+
+
+def products(
+    q: Float[Array, "B N T K"],
+    layer: LayerCache,
+    visible: Bool[Array, "B T S"],
+    scale: float,
+    cap: float | None,
+) -> Float[Array, "B N T K"]:
+    """By two products, with the scores of all slots between them."""
+    batch, heads, length, width = q.shape
+    both, slots = layer.keys.shape[:2]
+    grouped = q.reshape(both, batch * heads // both * length, width)
+    alone = batch * length == 1 and jax.default_backend() == "cpu"
+    scores = (
+        apart(against_keys, grouped, layer.keys) if alone else against_keys(grouped, layer.keys)
+    )
+    scores = scores.reshape(batch, heads, length, slots) * scale
+    scores = scores if cap is None else capped(scores, cap)
+    scores = jnp.where(visible[:, None, :, :], scores, -jnp.inf)
+    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    shares = weights.astype(layer.values.dtype).reshape(both, -1, slots)
+    mixed = apart(over_values, shares, layer.values) if alone else over_values(shares, layer.values)
+    total = jnp.sum(weights, axis=-1, keepdims=True) if alone else along_slots(weights)
+    return (mixed.reshape(batch, heads, length, width) / total).astype(q.dtype)
+
+
+def against_keys(q: Float[Array, "N Q K"], keys: Float[Array, "N S K"]) -> Float[Array, "N Q S"]:
+    """Each query's products with the keys, in float32."""
+    # Few queries: on CPU the product is faster with the keys on the left; the barrier keeps XLA
+    # from turning it round.
+    few = q.shape[1] <= FEW
+    scores = jax.lax.dot_general(
+        *((keys, q) if few else (q, keys)),
+        (((2,), (2,)), ((0,), (0,))),
+        precision=exact(q.dtype),
+        preferred_element_type=jnp.float32,
+    )
+    return jnp.swapaxes(jax.lax.optimization_barrier(scores), 1, 2) if few else scores
+
+
+def over_values(
+    shares: Float[Array, "N Q S"], values: Float[Array, "N S K"]
+) -> Float[Array, "N Q K"]:
+    """The values weighted by each query's shares, in float32."""
+    return jax.lax.dot_general(
+        shares,
+        values,
+        (((2,), (1,)), ((0,), (0,))),
+        precision=exact(shares.dtype),
+        preferred_element_type=jnp.float32,
+    )
+
+
+def apart(product: Product, left: Float[Array, "N Q A"], right: Array) -> Float[Array, "N Q C"]:
+    """A product query by query, for a CPU: XLA has a quick path there for a matrix with a vector,
+    and the threads that it wakes for a few queries together take longer than the work. An
+    accelerator would read the cache anew for each."""
+    each = [product(left[:, i : i + 1], right) for i in range(left.shape[1])]
+    return jnp.concatenate(each, axis=1)
+
+
+def capped(x: Float[Array, "..."], cap: float) -> Float[Array, "..."]:
+    """A soft limit: x near zero stays, and nothing passes `cap` in size."""
+    return jnp.tanh(x / cap) * cap
+
+
+def along_slots(weights: Float[Array, "B N T S"]) -> Float[Array, "B N T 1"]:
+    """The sum over the slots. As a product with ones: on CPU a reduction adds in another order for
+    fewer than some thousand numbers, the product adds alike for every number of rows and slots."""
+    sums = jax.lax.dot_general(
+        weights.reshape(-1, weights.shape[-1]),
+        jnp.ones((ONES, weights.shape[-1]), weights.dtype),
+        (((1,), (1,)), ((), ())),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    return sums[:, :1].reshape(*weights.shape[:-1], 1)
+
+
+def exact(dtype: jnp.dtype) -> jax.lax.Precision | None:
+    """The precision of a product: float32 stays float32 (a GPU would round it to 10 bits)."""
+    return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
