@@ -141,7 +141,8 @@ def _part(group: Sequence[Pair]) -> dict[str, pd.DataFrame]:
     """The frames of some cells, without metrics."""
     import pandas as pd
 
-    from toolkit.analysis import frames as of
+    from toolkit.analysis.frames.levels import candidate_frame, requests, token_frame
+    from toolkit.analysis.frames.read import sequences
 
     made: dict[str, list[pd.DataFrame]] = {name: [] for name in NAMES}
     for kind, members in itertools.groupby(group, lambda pair: "record" in pair[1]):
@@ -155,12 +156,13 @@ def _part(group: Sequence[Pair]) -> dict[str, pd.DataFrame]:
             answers = [_body(line, reply) for line, reply in cells]
             once = list({body["id"]: body for body in answers}.values())
             counts = [len(body["choices"]) for body in answers]
-        requests = of.requests(answers)
+        choices = requests(answers)
         owners = [pair for pair, count in zip(cells, counts, strict=True) for _ in range(count)]
-        requests = _filled(requests, owners) if not kind else requests
-        made["requests"].append(_placed(requests, [line for line, _ in owners]))
-        made["tokens"].append(_keyed(of.tokens(once), lines))
-        made["candidates"].append(_keyed(of.candidates(once), lines))
+        choices = _filled(choices, owners) if not kind else choices
+        made["requests"].append(_placed(choices, [line for line, _ in owners]))
+        read = sequences(once)
+        made["tokens"].append(_keyed(token_frame(read), lines))
+        made["candidates"].append(_keyed(candidate_frame(read), lines))
     return {name: _joined(pd, parts, name) for name, parts in made.items()}
 
 

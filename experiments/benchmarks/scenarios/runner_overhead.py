@@ -26,7 +26,7 @@ FIXED: dict[str, Any] = {"max_tokens": 32, "logprobs": 5, "details": True, "temp
 
 def run(settings: Settings, subject: Subject, python: Python) -> Result:
     """Measure, in this process: a run's frames and its folder are part of its time."""
-    seeds = range(settings.pick(check=2, default=12, full=48))
+    seeds = range(settings.pick(check=2, default=36, full=96))
     with (
         tempfile.TemporaryDirectory() as folder,
         toolkit.load(subject.folder, max_batch=ROWS, strict=True) as lm,
