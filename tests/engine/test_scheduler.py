@@ -70,7 +70,7 @@ def test_slots_in_use_end_with_the_budget():
 
 
 def test_the_batch_grows_at_once_and_shrinks_with_patience():
-    scheduler = Scheduler(Limits(patience=4))
+    scheduler = Scheduler(Limits(patience=4, haste=2))
     assert scheduler.wanted_rows(arriving=5) == 8
     scheduler.rearrange(8)
     seats = [ticket() for _ in range(5)]
@@ -79,9 +79,12 @@ def test_the_batch_grows_at_once_and_shrinks_with_patience():
     for one in seats[1:]:
         one.over = True
     scheduler.drop_finished()
+    assert scheduler.wanted_rows(0, ready=[1, 2]) == 8
+    scheduler.note_steps(2)
     assert scheduler.wanted_rows(0) == 8
-    scheduler.note_steps(4)
-    assert scheduler.wanted_rows(0) == 1
+    assert scheduler.wanted_rows(0, ready=[4, 2, 16]) == 2
+    scheduler.note_steps(2)
+    assert scheduler.wanted_rows(0, ready=[4, 2]) == 1
     assert scheduler.rearrange(1) == [0]
 
 

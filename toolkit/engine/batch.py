@@ -33,6 +33,8 @@ class Batch:
         self._rows: Rows | None = None
         self._variant = Variant()
         self._guides = Guidebook(steps.put)
+        self._shrunk: set[tuple[int, int, int]] = set()
+        """Rows and slots of a batch, and to how many rows it was resized."""
 
     @property
     def shape(self) -> str:
@@ -48,7 +50,9 @@ class Batch:
         """Make the batch large enough for `arriving` more rows and for `slots`, or smaller
         again."""
         scheduler = self._scheduler
-        rows = scheduler.wanted_rows(arriving)
+        now = len(scheduler.rows), self.slots
+        known = [rows for *size, rows in self._shrunk if tuple(size) == now]
+        rows = scheduler.wanted_rows(arriving, known)
         slots = slot_bucket(max(slots, scheduler.wanted_slots(1)), rows)
         fits = rows == len(scheduler.rows) and slots == self.slots
         if self._state is None or (not scheduler.running and not fits):
@@ -58,6 +62,8 @@ class Batch:
         elif rows != len(scheduler.rows) or slots > self.slots:
             before = self.shape
             source = np.asarray(scheduler.rearrange(rows), np.int32)
+            if rows < now[0] and slots <= self.slots:
+                self._shrunk.add((*now, rows))
             self.slots = slots = max(slots, self.slots)
             with self._stats.watch(f"resize[{before} to {self.shape}]"):
                 self._state = self.steps.resize(self._state, source, slots)

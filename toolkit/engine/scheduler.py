@@ -39,8 +39,10 @@ class Limits:
     of it. A row stays where it is."""
     context: int = 2048
     """Tokens of prompt and completion together."""
-    patience: int = 4
+    patience: int = 16
     """Steps with at most half of the rows in use before the batch is made smaller."""
+    haste: int = 4
+    """The same where this batch was made that small before, so that nothing is compiled for it."""
 
 
 class Scheduler:
@@ -75,18 +77,20 @@ class Scheduler:
         ticket.row = row
         return row
 
-    def wanted_rows(self, arriving: int) -> int:
+    def wanted_rows(self, arriving: int, ready: Iterable[int] = ()) -> int:
         """The bucket for all that run, arrive and wait; a smaller one than now only after some
-        patience."""
+        patience, and after less of it one of those that are `ready`: nothing is compiled for
+        them."""
         need = min(len(self.running) + arriving + len(self.waiting), self.limits.max_rows)
-        fullest = max(map(len, self._groups()))
+        fullest, now = max(map(len, self._groups())), len(self.rows)
         size = row_bucket(max(need, self.limits.min_rows, self.limits.groups * fullest))
-        if size >= len(self.rows):
+        if size >= now:
             self._idle_steps = 0
             return size
-        return (
-            size if not self.running or self._idle_steps >= self.limits.patience else len(self.rows)
-        )
+        if not self.running or self._idle_steps >= self.limits.patience:
+            return size
+        hasty = self._idle_steps >= self.limits.haste
+        return min((rows for rows in ready if hasty and size <= rows < now), default=now)
 
     def note_steps(self, count: int) -> None:
         """Remember that `count` decode steps ran with the present rows."""
