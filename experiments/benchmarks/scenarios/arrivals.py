@@ -42,7 +42,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
     with Contest(settings, subject, python, engines=engines, context=1024) as contest:
         few = requests[:2]
         ways = [
-            (OURS, "float32", ({}, {})),
+            (OURS, "float32", ({},) * 4),
             *((HUGGING_FACE, way, ({"requests": few},)) for way in (*BLIND, *FORESEEING)),
             (LLAMA, "F32 GGUF", ({"requests": few[:1]},)),
         ]
