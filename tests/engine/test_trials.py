@@ -116,10 +116,10 @@ def test_only_the_sequence_that_makes_steps_fail_fails(
 def test_a_prompt_that_fails_fails_alone(lm: LM, monkeypatch: pytest.MonkeyPatch):
     alone = [ask_all(lm, [request])[0] for request in NEIGHBOURS]
     lm.engine.forget_prompts()
-    prefill, poison = lm.engine.steps.prefill, tuple(map(ord, POISON))
+    prefill, poison = lm.engine.steps.prefill, " ".join(str(ord(letter)) for letter in POISON)
 
     def broken(leaves: Any, cache: Any, tokens: Any, *rest: Any) -> Any:
-        if tuple(tokens[0, : len(poison)]) == poison:
+        if poison in " ".join(map(str, tokens.reshape(-1))):  # alone or in a group
             raise RuntimeError("injected")
         return prefill(leaves, cache, tokens, *rest)
 
