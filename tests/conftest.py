@@ -14,6 +14,8 @@ from typing import Any
 # Before anything imports JAX. TOOLKIT_TEST_PLATFORM=cuda runs the same tests on an accelerator.
 os.environ["JAX_PLATFORMS"] = os.environ.get("TOOLKIT_TEST_PLATFORM", "cpu")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+# What everybody has; tests of the kernels ask for them.
+os.environ["TOOLKIT_KERNELS"] = "off"
 
 import hypothesis
 import jax

@@ -25,10 +25,18 @@ ASKED = {
 }
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["xla", "kernels"])
+def kernels(request: pytest.FixtureRequest) -> bool:
+    """Whether products and attention are compiled C."""
+    if request.param:
+        pytest.importorskip("ziglang", reason="needs the extra [kernels]")
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def strict() -> Iterator[toolkit.LM]:
+def strict(kernels: bool) -> Iterator[toolkit.LM]:
     """The real model in strict mode."""
-    with toolkit.load(strict=True) as lm:
+    with toolkit.load(strict=True, kernels=kernels) as lm:
         yield lm
 
 
@@ -104,12 +112,18 @@ def test_default_mode_gives_the_same_tokens_to_rounding(strict, alone, lm):
         assert token.logprob == pytest.approx(logprob, abs=1e-4)
 
 
-def test_in_another_process(alone):
+def test_with_kernels_a_lone_request_takes_one_row(kernels, strict):
+    """XLA computes one row alone in another way, and needs a second beside it."""
+    strict.complete(PROMPT, max_tokens=2)
+    assert strict.engine.limits.min_rows == (1 if kernels else 2)
+
+
+def test_in_another_process(kernels, alone):
     """Everything is loaded and compiled again there."""
-    code = """
+    code = f"""
 import toolkit
 from tests.engine.test_determinism import ASKED, PROMPT, bits
-with toolkit.load(strict=True) as lm:
+with toolkit.load(strict=True, kernels={kernels}) as lm:
     found = bits(lm.complete(PROMPT, **ASKED).record.choices[0])
 print([values[:-1] for values in found])
 """

@@ -15,6 +15,7 @@ from flax import nnx
 from tests.models.tiny_families import CASES, LENGTHS, prompts, weights, write_case
 from toolkit.models import Decoder, KVCache, load
 from toolkit.models.families import FAMILIES, read_config, weight_parts
+from toolkit.models.kernels import prepare
 from toolkit.models.packing import Packing
 
 GOLDEN = Path(__file__).parents[1] / "golden/families.npz"
@@ -31,13 +32,13 @@ def golden(name: str) -> list[np.ndarray]:
         return np.split(arrays[name], np.cumsum(LENGTHS)[:-1])
 
 
-def tiny(folder: Path, name: str) -> Decoder:
+def tiny(folder: Path, name: str, *, kernels: bool = False) -> Decoder:
     """The decoder of a case, loaded from a folder."""
     raw = CASES[name]
     parts = weight_parts(read_config(raw))
     shapes = {part.name: part.shape for group in parts.values() for part in group}
     made = weights(shapes, offset=raw["model_type"].startswith("gemma"))
-    return load(write_case(folder, raw, made))
+    return load(write_case(folder, raw, made), kernels=kernels)
 
 
 def forward(decoder: Decoder) -> Callable[..., Any]:
@@ -73,6 +74,18 @@ def test_logits_equal_hugging_face(name, tmp_path):
         logits, cache = run(token[:, None], at, cache)
         for row, whole, i in zip(logits, expected, at, strict=True):
             np.testing.assert_allclose(row[0], whole[i], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2-untied", "mixtral", "phi3"])
+def test_kernels_give_the_same_logits(name, tmp_path, pytestconfig):
+    """Heads here are 8 features wide, so that these are products; attention has its own tests."""
+    pytest.importorskip("ziglang", reason="needs the extra [kernels]")
+    prepare(pytestconfig.cache.mkdir("kernels"))
+    decoder = tiny(tmp_path, name, kernels=True)
+    for row, whole in zip(prompts(name), golden(name), strict=True):
+        empty = KVCache.zeros(decoder.config, rows=1, slots=32, dtype=jnp.dtype(jnp.float32))
+        logits, _ = forward(decoder)(row[None], np.zeros(1, np.int32), empty)
+        np.testing.assert_allclose(logits[0], whole, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,8 @@ from toolkit.engine.shared import SharedEngine
 from toolkit.errors import InvalidRequest, UnsupportedModel
 from toolkit.models import adapter as adapters
 from toolkit.models import catalog, checkpoint
+from toolkit.models import kernels as library
+from toolkit.models.config import ModelConfig
 from toolkit.models.prepared import sha256
 from toolkit.models.sharding import Split
 
@@ -49,6 +52,7 @@ def load(
     limits: Limits = DEFAULT_LIMITS,
     prefix_bytes: int = 2**28,
     mesh: Mapping[str, int] | None = None,
+    kernels: bool | None = None,
 ) -> LM:
     """Load a model onto the device, or onto several.
 
@@ -62,7 +66,9 @@ def load(
     request that brings more raises QueueFull. `strict`: a request gives the same bits whatever runs
     beside it, and at most 32 run together. `prefix_bytes`: memory for prompts that may come again.
     `mesh`: devices to divide the model among, such as {"data": 2, "model": 4}: rows of the batch
-    over "data", heads, hidden features and vocabulary over "model"; None is one device.
+    over "data", heads, hidden features and vocabulary over "model"; None is one device. `kernels`:
+    products and attention in compiled C (extra [kernels]), for float32 on one CPU; None is yes
+    where they are installed and fit, unless the environment variable TOOLKIT_KERNELS is "off".
 
     Raises InvalidRequest for arguments out of range, FetchError, CheckpointError and
     UnsupportedModel for a model that cannot be had, each with what to do about it.
@@ -83,13 +89,14 @@ def load(
             "their parts is not fixed. Leave `strict` out, or use 'data' only.",
             param="strict",
         )
+    compiled = _kernels(kernels, _dtype(dtype), split)
     decoder = checkpoint.load(
-        folder, dtype=_dtype(dtype), quant=quant, adapter=adapter, split=split
+        folder, dtype=_dtype(dtype), quant=quant, adapter=adapter, split=split, kernels=compiled
     )
     room = min(config.context, 8192 if context is None else context)
     engine = (SharedEngine if split and jax.process_count() > 1 else Engine)(
         decoder,
-        limits=_rows(max_batch, strict, 1 if split is None else split.data, room),
+        limits=_rows(max_batch, strict, 1 if split is None else split.data, room, decoder.config),
         split=split,
         prefix_bytes=prefix_bytes,
         max_waiting=max_waiting,
@@ -115,14 +122,37 @@ def _check_count(name: str, value: object, low: int, high: int) -> None:
         raise InvalidRequest(f"{message} Leave it out for the default.", param=name)
 
 
-def _rows(max_batch: int, strict: bool, groups: int, context: int) -> scheduler.Limits:
+def _rows(
+    max_batch: int, strict: bool, groups: int, context: int, config: ModelConfig
+) -> scheduler.Limits:
     """Each of the groups of devices that hold rows of their own has as many as one alone would."""
     return scheduler.Limits(
         max_rows=min(max_batch, scheduler.STRICT_ROWS * groups) if strict else max_batch,
-        min_rows=(2 if strict else 1) * groups,
+        min_rows=(2 if strict and not library.hold_bits(config) else 1) * groups,
         groups=groups,
         context=context,
     )
+
+
+def _kernels(asked: bool | None, dtype: np.dtype, split: Split | None) -> bool:
+    """Whether the model computes with kernels, which are then prepared."""
+    fits = dtype == np.float32 and split is None
+    if asked and not fits:
+        raise InvalidRequest(
+            f"`kernels` True is for `dtype` float32 on one device, got {dtype} and "
+            f"{'a mesh' if split else 'one device'}. Leave `kernels` out.",
+            param="kernels",
+        )
+    if not (fits and library.wanted(asked)):
+        return False
+    try:
+        library.prepare(catalog.models_directory().parent / "kernels")
+    except UnsupportedModel as error:
+        if asked:
+            raise
+        warnings.warn(str(error), UserWarning, stacklevel=3)
+        return False
+    return True
 
 
 def _dtype(name: str | None) -> np.dtype:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import importlib.metadata
-import platform
 from pathlib import Path
 
 import jax
+
+from toolkit.models.processor import processor
 
 
 def keep_programs(folder: Path) -> None:
@@ -19,20 +18,10 @@ def keep_programs(folder: Path) -> None:
     """
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
-    place = folder / f"{importlib.metadata.version('jaxlib')}-{_processor()}"
+    place = folder / f"{importlib.metadata.version('jaxlib')}-{processor()}"
     try:
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError:  # programs are compiled anew then; nothing else is lost
         return
     jax.config.update("jax_compilation_cache_dir", str(place))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def _processor() -> str:
-    """A short name of the processor's kind and instructions."""
-    text = platform.machine() + platform.processor()
-    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
-        text += "".join(
-            sorted({line for line in lines if line.startswith(("flags", "model name"))})
-        )
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -33,7 +33,7 @@ class Limits:
     max_rows: int = 64
     """Sequences that run at one time; more wait."""
     min_rows: int = 1
-    """Smallest bucket of rows; 2 in strict mode, since one row alone takes another CPU kernel."""
+    """Smallest bucket of rows; 2 in strict mode where XLA computes one row alone in another way."""
     groups: int = 1
     """Devices, or groups of them, that hold the same number of rows each; `min_rows` is a multiple
     of it. A row stays where it is."""

@@ -2,6 +2,7 @@
 
     products   two products and a softmax between them, in float32: every device and dtype, every
                step of decoding, soft caps
+    kernel     `toolkit.models.kernels`, where that extra is installed: float32 on CPU
     fused      `jax.nn.dot_product_attention`, on CUDA cuDNN's flash attention, which never writes
                the scores to memory: prompts in half precision
 
@@ -21,6 +22,7 @@ import jax.extend
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from toolkit.models import kernels
 from toolkit.models.cache import LayerCache
 
 ONES = 8
@@ -34,7 +36,7 @@ FUSED_WIDTHS = range(8, 129, 8)
 """Widths of a head that cuDNN takes on every GPU with half precision."""
 
 Product = Callable[[Array, Array], Array]
-Backend = Literal["products", "fused"]
+Backend = Literal["products", "fused", "kernel"]
 
 
 def attend(
@@ -55,9 +57,12 @@ def attend(
     """
     length, width = q.shape[2:]
     factor: float = width**-0.5 if scale is None else scale
-    visible = seen(start, length, layer.keys.shape[1], window)
     if backend is None:
-        backend = suited(q.dtype, length, width, cap)
+        kernel = width % kernels.LANES == 0 and kernels.fit(q, layer.keys, layer.values)
+        backend = "kernel" if kernel else suited(q.dtype, length, width, cap)
+    if backend == "kernel":
+        return kernels.attention(q, layer, start, scale=factor, cap=cap, window=window)
+    visible = seen(start, length, layer.keys.shape[1], window)
     if backend == "fused":
         return fused(q, layer, visible, factor)
     return products(q, layer, visible, factor, cap)

@@ -50,9 +50,11 @@ def load(
     quant: str | None = None,
     adapter: Path | str | None = None,
     split: Split | None = None,
+    kernels: bool = False,
 ) -> Decoder:
     """The decoder of a folder, with its weights as `dtype`, or those of projections as `quant`, and
     with a LoRA adapter merged. With a `split`, one device's decoder, whose arrays lie on all.
+    `kernels`: whether it computes with `toolkit.models.kernels`, which are prepared.
 
     Raises CheckpointError for files that are missing, damaged or do not fit the configuration,
     UnsupportedModel for what is not handled.
@@ -61,7 +63,8 @@ def load(
     config = quantised(load_config(folder), quant)
     merge = None if adapter is None else Adapter.read(adapter, config)
     leaves = read_weights(folder, config, dtype, adapter=merge, split=split)
-    return assemble(config if split is None else split.part, leaves, dtype=dtype)
+    part = dataclasses.replace(config if split is None else split.part, kernels=kernels)
+    return assemble(part, leaves, dtype=dtype)
 
 
 def load_config(folder: Path | str) -> ModelConfig:

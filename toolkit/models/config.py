@@ -128,6 +128,9 @@ class ModelConfig:
     """"int8": projections and head in 8-bit whole numbers (`toolkit.models.int8`); the head has a
     kernel of its own then, tied or not."""
 
+    kernels: bool = False
+    """Whether products and attention are compiled C (`toolkit.models.kernels`) where that fits."""
+
     @property
     def group(self) -> int:
         """Query heads that share one key/value head."""

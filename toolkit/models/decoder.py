@@ -22,6 +22,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from toolkit.models import kernels
 from toolkit.models.attention import capped
 from toolkit.models.block import Block, Turns
 from toolkit.models.cache import KVCache
@@ -75,10 +76,11 @@ class Decoder(nnx.Module):
         x = self.embed(tokens, positions if packing is None else packing.gathered(positions))
         turns = self.turns(positions, x.dtype)
         layers = []
-        for block, layer in zip(self.blocks, cache.layers, strict=True):
-            x, layer = block(x, turns, start, layer, packing)
-            layers.append(layer)
-        return self.norm(x), KVCache(layers=tuple(layers))
+        with kernels.using(self.config.kernels):
+            for block, layer in zip(self.blocks, cache.layers, strict=True):
+                x, layer = block(x, turns, start, layer, packing)
+                layers.append(layer)
+            return self.norm(x), KVCache(layers=tuple(layers))
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]
@@ -106,8 +108,9 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Unnormalised log-probabilities in float32: `[..., D]` -> `[..., V]`."""
-        if self.head is None:
-            logits = contract(hidden, self.embedding[...], jnp.float32)
-        else:
-            logits = self.head.product(hidden, jnp.float32)
+        with kernels.using(self.config.kernels):
+            if self.head is None:
+                logits = contract(hidden, self.embedding[...], jnp.float32)
+            else:
+                logits = self.head.product(hidden, jnp.float32)
         return logits if self.config.logit_cap is None else capped(logits, self.config.logit_cap)

@@ -14,6 +14,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from toolkit.models import kernels
 from toolkit.models.attention import ONES, exact
 from toolkit.models.config import Norm
 from toolkit.models.sharding import parts, summed
@@ -73,6 +74,8 @@ def contract(
     `result` is the dtype of the outcome, that of `x` when left out. A single row meets the kernel
     in parts.
     """
+    if kernels.fit(x, kernel):
+        return kernels.product(x, kernel)
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[0] == 1 and kernel.shape[0] % PARTS == 0 and kernel.shape[0] > ONES:
         parts = kernel.reshape(PARTS, -1, kernel.shape[1])

@@ -1,0 +1,217 @@
+"""The compiled kernels: against NumPy in float64, bit by bit in every company, and how they are
+had."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import toolkit
+from tests.models.tiny_families import CASES
+from toolkit.errors import InvalidRequest, UnsupportedModel
+from toolkit.models import kernels
+from toolkit.models.attention import attend
+from toolkit.models.cache import LayerCache
+from toolkit.models.families import read_config
+from toolkit.models.kernels import library
+from toolkit.models.layers import contract, total
+
+pytest.importorskip("ziglang", reason="needs the extra [kernels]")
+
+ROWS = (1, 2, 5, 6, 7, 12, 13, 25, 193, 200)
+SIZES = [(1, 1), (3, 15), (4, 16), (9, 17), (70, 48), (300, 576), (9, 1536)]
+"""Outputs and inputs: fewer than a tile, not a multiple of one, several panels."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prepared(pytestconfig: pytest.Config) -> None:
+    cache = pytestconfig.cache
+    assert cache is not None
+    kernels.prepare(cache.mkdir("kernels"))
+
+
+def normal(*shape: int, seed: int = 0) -> Any:
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
+
+
+@pytest.mark.parametrize(("outs", "inputs"), SIZES)
+@pytest.mark.parametrize("rows", ROWS)
+def test_product_equals_numpy(rows, outs, inputs):
+    x, kernel = normal(rows, inputs), normal(outs, inputs, seed=1)
+    found = np.asarray(kernels.product(x, kernel), np.float64)
+    wide = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
+    # Sixteen running sums and four additions: each product is rounded inputs / 16 + 5 times.
+    bound = (np.abs(wide[0]) @ np.abs(wide[1]).T) * (inputs / 16 + 5) * 2.0**-24
+    assert (np.abs(found - wide[0] @ wide[1].T) <= bound + 1e-30).all()
+
+
+@pytest.mark.parametrize(("outs", "inputs"), SIZES)
+def test_a_row_has_the_same_bits_in_every_product(outs, inputs):
+    x, kernel = normal(max(ROWS), inputs), normal(outs, inputs, seed=1)
+    alone = np.concatenate([kernels.product(x[i : i + 1], kernel) for i in range(8)])
+    for rows in ROWS:
+        found = np.asarray(kernels.product(x[:rows], kernel))
+        np.testing.assert_array_equal(found[:8], alone[:rows])
+
+
+def test_products_at_the_same_time_end_alike():
+    """One caller has the team of threads, the others work alone."""
+    x, kernel = normal(3, 576), normal(4000, 576, seed=1)
+    expected = np.asarray(kernels.product(x, kernel))
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        for found in threads.map(lambda _: np.asarray(kernels.product(x, kernel)), range(200)):
+            np.testing.assert_array_equal(found, expected)
+
+
+def by_numpy(q, layer, start, scale, cap, window) -> np.ndarray:
+    """Query by query, in float64."""
+    q, keys, values = (np.asarray(x, np.float64) for x in (q, layer.keys, layer.values))
+    batch, heads, length, _ = q.shape
+    kv = len(keys) // batch
+    out = np.zeros(q.shape)
+    for b, n, t in np.ndindex(batch, heads, length):
+        head, last = b * kv + n * kv // heads, int(start[b]) + t
+        first = 0 if window is None else max(0, last - window + 1)
+        scores = keys[head, first : last + 1] @ q[b, n, t] * scale
+        scores = scores if cap is None else np.tanh(scores / cap) * cap
+        shares = np.exp(scores - scores.max())
+        out[b, n, t] = shares @ values[head, first : last + 1] / shares.sum()
+    return out
+
+
+def attention_case(heads: int, kv: int, width: int, length: int, slots: int) -> tuple[Any, ...]:
+    q = normal(2, heads, length, width)
+    layer = LayerCache(
+        keys=normal(2 * kv, slots, width, seed=1), values=normal(2 * kv, slots, width, seed=2)
+    )
+    return q, layer, jnp.asarray([0, slots - length], jnp.int32)
+
+
+@pytest.mark.parametrize(
+    ("scale", "cap", "window"), [(0.1, None, None), (0.5, 3.0, 7), (2.0, None, 1)]
+)
+@pytest.mark.parametrize(
+    ("heads", "kv", "width"), [(3, 3, 16), (9, 3, 64), (2, 1, 80), (7, 1, 128)]
+)
+@pytest.mark.parametrize(("length", "slots"), [(1, 1), (1, 33), (5, 21), (40, 64)])
+def test_attention_equals_numpy(heads, kv, width, length, slots, scale, cap, window):
+    q, layer, start = attention_case(heads, kv, width, length, slots)
+    found = kernels.attention(q, layer, start, scale=scale, cap=cap, window=window)
+    expected = by_numpy(q, layer, start, scale, cap, window)
+    np.testing.assert_allclose(found, expected, atol=4e-6, rtol=0)
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_a_query_has_the_same_bits_among_other_queries_and_slots(window):
+    q, layer, _ = attention_case(9, 3, 64, 40, 64)
+    start = jnp.zeros(2, jnp.int32)
+
+    def mixed(q: Any, layer: LayerCache, start: Any) -> np.ndarray:
+        made = kernels.attention(q, layer, start, scale=0.125, cap=None, window=window)
+        return np.asarray(made)
+
+    whole = mixed(q, layer, start)
+    for t in (0, 1, 16, 39):
+        fewer = LayerCache(keys=layer.keys[:3, : t + 1], values=layer.values[:3, : t + 1])
+        alone = mixed(q[:1, :, t : t + 1], fewer, start[:1] + t)
+        np.testing.assert_array_equal(alone[:, :, 0], whole[:1, :, t])
+
+
+def test_slots_that_no_query_sees_change_nothing():
+    q, layer, start = attention_case(3, 1, 16, 2, 24)
+    spoilt = LayerCache(
+        keys=layer.keys.at[0, 2:].set(jnp.nan), values=layer.values.at[0, 2:].set(jnp.inf)
+    )
+    ways = [
+        kernels.attention(q, c, start, scale=1.0, cap=None, window=None) for c in (layer, spoilt)
+    ]
+    np.testing.assert_array_equal(*ways)
+
+
+def test_a_poisoned_key_is_seen_in_the_row_that_reads_it_and_in_no_other():
+    q, layer, start = attention_case(3, 1, 16, 1, 24)
+    spoilt = LayerCache(keys=layer.keys.at[1, 3].set(jnp.nan), values=layer.values)
+    found = np.asarray(kernels.attention(q, spoilt, start, scale=1.0, cap=None, window=None))
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).all()
+
+
+def test_they_are_used_where_they_are_asked_for_and_fit():
+    half = normal(2, 16).astype(jnp.bfloat16)
+    assert not kernels.fit(normal(2, 16))
+    with kernels.using(True):
+        assert kernels.fit(normal(2, 16))
+        assert not kernels.fit(half, half)
+        with kernels.using(False):
+            assert not kernels.fit(normal(2, 16))
+        x, kernel = normal(3, 40), normal(8, 40, seed=1)
+        np.testing.assert_array_equal(contract(x, kernel), kernels.product(x, kernel))
+        np.testing.assert_allclose(total(x)[:, 0], np.asarray(x).sum(-1), atol=1e-5)
+        q, layer, start = attention_case(3, 1, 16, 2, 24)
+        found = attend(q, layer, start)
+    expected = kernels.attention(q, layer, start, scale=0.25, cap=None, window=None)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_bits_hold_where_every_part_of_the_network_fits():
+    config = dataclasses.replace(read_config(CASES["llama"]), kernels=True, head_width=16)
+    assert kernels.hold_bits(config)
+    for change in ({"kernels": False}, {"head_width": 8}, {"quant": "int8"}):
+        assert not kernels.hold_bits(dataclasses.replace(config, **change))
+
+
+def test_whether_they_are_wanted(monkeypatch):
+    monkeypatch.delenv(library.SWITCH)
+    assert kernels.wanted(None)
+    assert kernels.wanted(True)
+    assert not kernels.wanted(False)
+    monkeypatch.setenv(library.SWITCH, "off")
+    assert not kernels.wanted(None)
+    assert kernels.wanted(True)
+
+
+def test_asking_for_what_is_not_installed_names_the_extra(monkeypatch):
+    monkeypatch.setattr(library, "COMPILER", "no_such_compiler")
+    assert not kernels.wanted(None)
+    with pytest.raises(UnsupportedModel, match=r"needs the extra \[kernels\]"):
+        kernels.wanted(True)
+
+
+def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(library, "FLAGS", ("--no-such-flag",))
+    with pytest.raises(UnsupportedModel, match="no-such-flag") as caught:
+        library._compiled(tmp_path)
+    assert library.SWITCH in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    assert "Compiling the kernels" in capfd.readouterr().err
+
+
+def test_the_compiled_file_is_named_after_what_decides_its_content(monkeypatch):
+    names = {library._sum()}
+    monkeypatch.setattr(library, "FLAGS", (*library.FLAGS, "-g"))
+    names.add(library._sum())
+    monkeypatch.setattr(library, "processor", lambda: "another")
+    names.add(library._sum())
+    assert len(names) == 3
+
+
+def test_half_precision_is_refused(folder):
+    with pytest.raises(InvalidRequest, match="`kernels` True is for `dtype` float32"):
+        toolkit.load(folder, kernels=True, dtype="bfloat16")
+
+
+def test_a_model_does_without_them_where_the_compiler_fails(monkeypatch, folder):
+    def fails(place: object) -> None:
+        raise UnsupportedModel("no compiler today")
+
+    monkeypatch.delenv(library.SWITCH)
+    monkeypatch.setattr(kernels, "prepare", fails)
+    with pytest.warns(UserWarning, match="no compiler today"), toolkit.load(folder) as lm:
+        assert not lm.engine.config.kernels
+    with pytest.raises(UnsupportedModel, match="no compiler today"):
+        toolkit.load(folder, kernels=True)

@@ -1,0 +1,67 @@
+"""The kernels as JAX functions, and whether the network that is being traced uses them."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import math
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from toolkit.models.cache import LayerCache
+from toolkit.models.config import ModelConfig
+
+LANES = 16
+"""Features of a head are taken so many at a time."""
+
+_in_use = contextvars.ContextVar("kernels", default=False)
+
+
+@contextlib.contextmanager
+def using(kernels: bool) -> Iterator[None]:
+    """Let what is traced within use the kernels, or not."""
+    token = _in_use.set(kernels)
+    try:
+        yield
+    finally:
+        _in_use.reset(token)
+
+
+def fit(*arrays: Array) -> bool:
+    """Whether the network that is being traced uses kernels, and they take these arrays."""
+    return _in_use.get() and all(array.dtype == jnp.float32 for array in arrays)
+
+
+def hold_bits(config: ModelConfig) -> bool:
+    """Whether a row's bits are the same in every batch by construction, strict mode or not."""
+    whole = config.kernels and config.quant is None
+    return whole and config.head_width % LANES == 0
+
+
+def product(
+    x: Float[Array, "... inputs"], kernel: Float[Array, "outputs inputs"]
+) -> Float[Array, "... outputs"]:
+    """Contract the last axes of both: `[..., inputs]`, `[outputs, inputs]` -> `[..., outputs]`."""
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    result = jax.ShapeDtypeStruct((rows.shape[0], kernel.shape[0]), jnp.float32)
+    out = jax.ffi.ffi_call("toolkit_product", result)(rows, kernel)
+    return out.reshape(*x.shape[:-1], kernel.shape[0])
+
+
+def attention(
+    q: Float[Array, "B N T K"],
+    layer: LayerCache,
+    start: Int[Array, "B"],
+    *,
+    scale: float,
+    cap: float | None,
+    window: int | None,
+) -> Float[Array, "B N T K"]:
+    """Causal attention over the cache, as `toolkit.models.attention.attend` describes it."""
+    settings = jnp.array([scale, cap or 0.0, window or 0], jnp.float32)
+    result = jax.ShapeDtypeStruct(q.shape, jnp.float32)
+    call = jax.ffi.ffi_call("toolkit_attention", result)
+    return call(q, layer.keys, layer.values, start, settings)

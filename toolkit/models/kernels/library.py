@@ -1,0 +1,116 @@
+"""The library of kernels: compiled once for this processor, then loaded and told to JAX.
+
+The compiler is Zig's, which comes as a Python package (`ziglang`) and needs nothing else on the
+machine.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import jax
+
+from toolkit.errors import UnsupportedModel
+from toolkit.models.processor import processor
+
+SOURCE = Path(__file__).parent / "source"
+OPERATIONS = ("toolkit_product", "toolkit_attention")
+SWITCH = "TOOLKIT_KERNELS"
+"""Environment variable: "off" does without the kernels where they are installed."""
+COMPILER = "ziglang"
+FLAGS = ("-std=c11", "-O3", "-mcpu=native", "-ffp-contract=on", "-shared", "-fPIC")
+
+_lock = threading.Lock()
+_libraries: list[ctypes.CDLL] = []
+
+
+def wanted(asked: bool | None) -> bool:
+    """Whether to use the kernels on this machine: as asked, and unasked where they are installed.
+
+    Raises UnsupportedModel when they are asked for and cannot be had.
+    """
+    installed = importlib.util.find_spec(COMPILER) is not None
+    cpu = jax.default_backend() == "cpu"
+    if asked and not cpu:
+        raise UnsupportedModel(
+            f"`kernels` True is for a CPU, and JAX's device is {jax.default_backend()}. Leave it "
+            "out."
+        )
+    if asked and not installed:
+        raise UnsupportedModel(
+            "`kernels` True needs the extra [kernels]: pip install 'completion-toolkit[kernels]'. "
+            "Or leave it out: XLA computes everything."
+        )
+    if asked is None:
+        return installed and cpu and os.environ.get(SWITCH, "").lower() != "off"
+    return asked
+
+
+def prepare(folder: Path) -> None:
+    """Make the kernels callable in this process, compiled under `folder` when not there yet.
+
+    Raises UnsupportedModel with the compiler's words when it fails.
+    """
+    with _lock:
+        if _libraries:
+            return
+        library = ctypes.CDLL(str(_compiled(folder)))
+        library.set_team_size(_cores())
+        for name in OPERATIONS:
+            call = jax.ffi.pycapsule(getattr(library, name))
+            jax.ffi.register_ffi_target(name, call, platform="cpu")
+        _libraries.append(library)
+
+
+def _cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _compiled(folder: Path) -> Path:
+    """The library's file. Written beside its final place and renamed: two processes end well."""
+    library = folder / f"kernels-{_sum()}.so"
+    if library.is_file():
+        return library
+    print("Compiling the kernels for this processor, once ...", file=sys.stderr, flush=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        made = Path(scratch) / library.name
+        _compile(made, Path(scratch))
+        made.replace(library)
+    return library
+
+
+def _sum() -> str:
+    """Names what decides the library's content."""
+    digest = hashlib.sha256(" ".join((*FLAGS, processor())).encode())
+    for package in (COMPILER, "jaxlib"):
+        digest.update(importlib.metadata.version(package).encode())
+    for path in sorted(SOURCE.iterdir()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _compile(made: Path, scratch: Path) -> None:
+    command = [sys.executable, "-m", COMPILER, "cc", *FLAGS, "-I", jax.ffi.include_dir()]
+    command += [*map(str, sorted(SOURCE.glob("*.c"))), "-lm", "-lpthread", "-o", str(made)]
+    caches = {name: str(scratch) for name in ("ZIG_LOCAL_CACHE_DIR", "ZIG_GLOBAL_CACHE_DIR")}
+    done = subprocess.run(
+        command, env={**os.environ, **caches}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise UnsupportedModel(
+            f"The kernels could not be compiled for this machine: {done.stderr.strip()[-800:]} "
+            f"Do without them: load(..., kernels=False), or set {SWITCH}=off."
+        )

@@ -1,0 +1,156 @@
+/* Causal attention over the cache, of a few queries of one key/value head at a time. Slots that no
+   query sees are not read. A query's bits depend on what it sees alone. */
+#include "kernels.h"
+#include "lanes.h"
+#include "team.h"
+#include <float.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+typedef int32_t Whole __attribute__((vector_size(64)));
+
+typedef struct {
+    Attention a;
+    int64_t blocks; /* of queries in a head */
+    atomic_int *failed;
+} Job;
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* e to the power x for x <= 0, within two units in the last place; 0 below -87. The method is that
+   of Cephes: a whole power of two and a polynomial for the rest. */
+INLINE Lanes exponential(Lanes x) {
+    const Lanes magic = (Lanes){0} + 12582912.0f; /* 1.5 * 2^23: adding it rounds */
+    Lanes power = (x * 1.44269504f + magic) - magic;
+    Lanes rest = power * -0.693359375f + x;
+    rest = power * 2.12194440e-4f + rest;
+    Lanes y = rest * 1.9875691500e-4f + 1.3981999507e-3f;
+    y = y * rest + 8.3334519073e-3f;
+    y = y * rest + 4.1665795894e-2f;
+    y = y * rest + 1.6666665459e-1f;
+    y = y * rest + 5.0000001201e-1f;
+    y = y * (rest * rest) + rest + 1.0f;
+    Whole bits = (__builtin_convertvector(power, Whole) + 127) << 23;
+    Lanes two;
+    memcpy(&two, &bits, sizeof two);
+    Whole seen = x > -87.0f, kept;
+    Lanes result = y * two;
+    memcpy(&kept, &result, sizeof kept);
+    kept &= seen;
+    memcpy(&result, &kept, sizeof result);
+    return result;
+}
+
+/* Scores of slots from .. to of one query, `at` .. its own: in place what they weigh, unseen slots
+   nothing; the sum of the weights. Both ends are multiples of LANES from `scores` on. */
+static float weigh(float *scores, int64_t from, int64_t to, int64_t first, int64_t last,
+                   float scale, float cap) {
+    float best = -FLT_MAX;
+    for (int64_t slot = first; slot <= last; slot++) {
+        float score = scores[slot - from] * scale;
+        scores[slot - from] = score = cap > 0 ? tanhf(score / cap) * cap : score;
+        if (score > best || score != score) best = score;
+    }
+    for (int64_t slot = from; slot < first; slot++) scores[slot - from] = -INFINITY;
+    for (int64_t slot = last + 1; slot < to; slot++) scores[slot - from] = -INFINITY;
+    Lanes total = {0};
+    for (int64_t slot = from; slot < to; slot += LANES) {
+        Lanes weight = exponential(loaded(scores + slot - from) - best);
+        memcpy(scores + slot - from, &weight, sizeof weight);
+        total += weight;
+    }
+    return sum(total);
+}
+
+/* mixed[i, :] = weights[i] . values / totals[i] for `rows` queries, over `columns` * LANES features
+   from the pointers on. */
+INLINE void mix(int rows, int columns, const float *weights, int64_t stride, const float *values,
+                int64_t slots, int64_t width, const float *totals, float *mixed) {
+    Lanes sums[MOST_ROWS][MOST_OUTS];
+#pragma unroll
+    for (int i = 0; i < rows; i++)
+#pragma unroll
+        for (int j = 0; j < columns; j++) sums[i][j] = (Lanes){0};
+    for (int64_t slot = 0; slot < slots; slot++) {
+        Lanes value[MOST_OUTS];
+#pragma unroll
+        for (int j = 0; j < columns; j++) value[j] = loaded(values + slot * width + j * LANES);
+#pragma unroll
+        for (int i = 0; i < rows; i++)
+#pragma unroll
+            for (int j = 0; j < columns; j++) sums[i][j] += value[j] * weights[i * stride + slot];
+    }
+#pragma unroll
+    for (int i = 0; i < rows; i++)
+#pragma unroll
+        for (int j = 0; j < columns; j++) {
+            Lanes out = sums[i][j] / totals[i];
+            memcpy(mixed + i * width + j * LANES, &out, sizeof out);
+        }
+}
+
+INLINE void mix_of(int rows, int columns, const float *weights, int64_t stride,
+                   const float *values, int64_t slots, int64_t width, const float *totals,
+                   float *mixed) {
+    switch (rows) {
+    case 1: mix(1, columns, weights, stride, values, slots, width, totals, mixed); break;
+    case 2: mix(2, columns, weights, stride, values, slots, width, totals, mixed); break;
+    case 3: mix(3, columns, weights, stride, values, slots, width, totals, mixed); break;
+    case 4: mix(4, columns, weights, stride, values, slots, width, totals, mixed); break;
+    case 5: mix(5, columns, weights, stride, values, slots, width, totals, mixed); break;
+    case 6: mix(6, columns, weights, stride, values, slots, width, totals, mixed); break;
+    }
+}
+
+static void attention_part(const void *given, int64_t part) {
+    const Job *job = given;
+    const Attention *a = &job->a;
+    int64_t head = part / job->blocks, queries = a->group * a->length;
+    int64_t row = part % job->blocks * MOST_ROWS;
+    int rows = (int)least(MOST_ROWS, queries - row);
+    int64_t start = a->start[head / a->both], first = INT64_MAX, last = 0;
+    for (int i = 0; i < rows; i++) {
+        int64_t own = least(start + (row + i) % a->length, a->slots - 1);
+        first = least(first, a->window ? most(0, own - a->window + 1) : 0);
+        last = most(last, own);
+    }
+    int64_t from = first / LANES * LANES, to = (last / LANES + 1) * LANES, seen = to - from;
+    float *scores = malloc(sizeof(float) * (size_t)(MOST_ROWS * seen)), totals[MOST_ROWS];
+    if (!scores) {
+        atomic_store(job->failed, 1);
+        return;
+    }
+    int64_t readable = least(to, a->slots);
+    const float *x = a->queries + (head * queries + row) * a->width;
+    const float *keys = a->keys + head * a->slots * a->width;
+    int64_t slot = from;
+    for (; slot + MOST_OUTS <= readable; slot += MOST_OUTS)
+        tile_of(rows, MOST_OUTS, x, keys + slot * a->width, scores + slot - from, a->width, seen,
+                0, 0);
+    for (; slot < readable; slot++)
+        tile_of(rows, 1, x, keys + slot * a->width, scores + slot - from, a->width, seen, 0, 0);
+    for (int i = 0; i < rows; i++) {
+        int64_t own = least(start + (row + i) % a->length, a->slots - 1);
+        int64_t begin = a->window ? most(0, own - a->window + 1) : 0;
+        totals[i] = weigh(scores + i * seen, from, to, begin, own, a->scale, a->cap);
+    }
+    const float *values = a->values + (head * a->slots + first) * a->width;
+    float *mixed = a->mixed + (head * queries + row) * a->width;
+    int64_t count = last + 1 - first, column = 0, step = MOST_OUTS * LANES;
+    for (; column + step <= a->width; column += step)
+        mix_of(rows, MOST_OUTS, scores + first - from, seen, values + column, count, a->width,
+               totals, mixed + column);
+    for (; column < a->width; column += LANES)
+        mix_of(rows, 1, scores + first - from, seen, values + column, count, a->width, totals,
+               mixed + column);
+    free(scores);
+}
+
+int attention(const Attention *a) {
+    atomic_int failed = 0;
+    Job job = {*a, (a->group * a->length + MOST_ROWS - 1) / MOST_ROWS, &failed};
+    together(attention_part, &job, a->batch * a->both * job.blocks);
+    return !failed;
+}
