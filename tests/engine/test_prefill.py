@@ -101,3 +101,10 @@ def test_a_fault_in_a_group_ends_the_guilty_prompt_only(strict: LM, monkeypatch)
                 list(run)
         else:
             assert sum(len(chunk["choices"]) for chunk in run) >= 2
+
+
+def test_without_a_store_no_prompt_of_a_group_is_computed_twice():
+    texts = [f"{i} times: {TEXTS[0]}" for i in range(8)]
+    with toolkit.load(prefix_bytes=0) as lm:
+        counts = [len(text.tokens) for text in lm.score(texts, top=0)]
+        assert lm.stats().prefilled == sum(counts)

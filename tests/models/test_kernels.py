@@ -142,14 +142,13 @@ def test_a_poisoned_key_is_seen_in_the_row_that_reads_it_and_in_no_other():
 
 
 def test_they_are_used_where_they_are_asked_for_and_fit():
-    half = normal(2, 16).astype(jnp.bfloat16)
-    assert not kernels.fit(normal(2, 16))
-    with kernels.using(True):
-        assert kernels.fit(normal(2, 16))
-        assert not kernels.fit(half, half)
-        with kernels.using(False):
-            assert not kernels.fit(normal(2, 16))
-        x, kernel = normal(3, 40), normal(8, 40, seed=1)
+    x, kernel = normal(3, 40), normal(8, 40, seed=1)
+    assert not kernels.fit("product", x)
+    with kernels.using("product", "attention"):
+        assert kernels.fit("product", x)
+        assert not kernels.fit("product", x, x.astype(jnp.bfloat16))
+        with kernels.using("attention"):
+            assert not kernels.fit("product", x)
         np.testing.assert_array_equal(contract(x, kernel), kernels.product(x, kernel))
         np.testing.assert_allclose(total(x)[:, 0], np.asarray(x).sum(-1), atol=1e-5)
         q, layer, start = attention_case(3, 1, 16, 2, 24)

@@ -303,8 +303,7 @@ class Engine:
             if self._prefill.done:
                 with self.stats.watch("rows_apart"):
                     results = self._prefill.results()
-                for prefix in reversed(results):  # the one that is asked for stays longest
-                    self._prefixes.keep(prefix)
+                self._prefixes.keep(*results)
         except Exception as error:
             log.exception("a prompt failed")
             group, self._prefill = self._prefill, None

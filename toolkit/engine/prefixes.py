@@ -58,12 +58,14 @@ class Prefixes:
                     best, shared = entry, same
         return best, shared
 
-    def keep(self, entry: Prefix) -> None:
-        """Add an entry and drop the least recently used ones beyond the budget."""
-        self._drop(entry.ids)
-        self.entries[entry.ids] = entry
-        self.bytes += entry.bytes
-        while len(self.entries) > 1 and self.bytes > self.budget:
+    def keep(self, *entries: Prefix) -> None:
+        """Add entries and drop the least recently used ones beyond the budget, but none of these:
+        somebody waits for them."""
+        for entry in entries:
+            self._drop(entry.ids)
+            self.entries[entry.ids] = entry
+            self.bytes += entry.bytes
+        while len(self.entries) > len(entries) and self.bytes > self.budget:
             self._drop(next(iter(self.entries)))
 
     def clear(self) -> None:

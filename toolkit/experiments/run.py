@@ -73,7 +73,8 @@ class Run:
 
     @functools.cached_property
     def _made(self) -> dict[str, pd.DataFrame]:
-        return tables.frames(tables.pairs(self.path), self.config.metrics)
+        """Frames of an unfinished run, each made when it is first looked at."""
+        return {}
 
     def _requests(self, *, rejected: bool) -> pd.DataFrame:
         frame = self._frame("requests")
@@ -92,7 +93,12 @@ class Run:
         if frame is None and self.done:
             self._write_frames()
             frame = tables.read(self.path, name)
-        return self._made[name] if frame is None else frame
+        if frame is not None:
+            return frame
+        if name not in self._made:
+            answered = tables.pairs(self.path, self._outcomes[0])  # the same cells in every frame
+            self._made[name] = tables.frame(answered, name, self.config.metrics)
+        return self._made[name]
 
     def _write_frames(self) -> None:
         try:

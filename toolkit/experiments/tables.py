@@ -28,9 +28,10 @@ Pair = tuple[Mapping[str, Any], Mapping[str, Any]]
 """A cell's line in requests.jsonl and its line in responses.jsonl."""
 
 
-def pairs(folder: Path) -> Iterator[Pair]:
-    """Each cell that has an answer, in the order of requests.jsonl."""
-    starts, _ = store.outcomes(folder)
+def pairs(folder: Path, starts: Mapping[str, int] | None = None) -> Iterator[Pair]:
+    """Each cell that has an answer, in the order of requests.jsonl. `starts`: where the answers
+    start, as `store.outcomes` has found them; None looks now."""
+    starts = store.outcomes(folder)[0] if starts is None else starts
     for group in _chunks(line for line in store.requests(folder) if line["cell_id"] in starts):
         replies = store.responses(folder, (starts[line["cell_id"]] for line in group))
         yield from zip(group, replies, strict=True)
@@ -43,14 +44,17 @@ def record_of(line: Mapping[str, Any], reply: Mapping[str, Any]) -> CompletionRe
     return dataclasses.replace(record, id=line["cell_id"])
 
 
-def frames(found: Iterable[Pair], names: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
-    """The three frames, `requests` with the metrics of these names."""
+def frame(found: Iterable[Pair], name: str, names: Sequence[str] = ()) -> pd.DataFrame:
+    """One of the three frames, `requests` with the metrics of these names.
+
+    Tokens and alternatives are many, and are made only where they are wanted or measured.
+    """
     import pandas as pd
 
-    parts = list(_parts(found))
-    made = {name: _joined(pd, [part[name] for part in parts], name) for name in NAMES}
-    made["requests"] = metrics.add(made["requests"], made["tokens"], names)
-    return made
+    wanted = ("requests", "tokens") if name == "requests" and names else (name,)
+    parts = list(_parts(found, wanted))
+    made = {each: _joined(pd, [part[each] for part in parts], each) for each in wanted}
+    return metrics.add(made["requests"], made["tokens"], names) if len(wanted) > 1 else made[name]
 
 
 def write(folder: Path, names: Sequence[str]) -> None:
@@ -132,19 +136,21 @@ class _Writers:
             writer.close()
 
 
-def _parts(found: Iterable[Pair]) -> Iterator[dict[str, pd.DataFrame]]:
+def _parts(
+    found: Iterable[Pair], names: Sequence[str] = NAMES
+) -> Iterator[dict[str, pd.DataFrame]]:
     for group in _chunks(found):
-        yield _part(group)
+        yield _part(group, names)
 
 
-def _part(group: Sequence[Pair]) -> dict[str, pd.DataFrame]:
-    """The frames of some cells, without metrics."""
+def _part(group: Sequence[Pair], names: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The frames of these names, of some cells, without metrics."""
     import pandas as pd
 
     from toolkit.analysis.frames.levels import candidate_frame, requests, token_frame
     from toolkit.analysis.frames.read import sequences
 
-    made: dict[str, list[pd.DataFrame]] = {name: [] for name in NAMES}
+    made: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
     for kind, members in itertools.groupby(group, lambda pair: "record" in pair[1]):
         cells = list(members)
         lines = {line["cell_id"]: line for line, _ in cells}
@@ -156,13 +162,16 @@ def _part(group: Sequence[Pair]) -> dict[str, pd.DataFrame]:
             answers = [_body(line, reply) for line, reply in cells]
             once = list({body["id"]: body for body in answers}.values())
             counts = [len(body["choices"]) for body in answers]
-        choices = requests(answers)
-        owners = [pair for pair, count in zip(cells, counts, strict=True) for _ in range(count)]
-        choices = _filled(choices, owners) if not kind else choices
-        made["requests"].append(_placed(choices, [line for line, _ in owners]))
-        read = sequences(once)
-        made["tokens"].append(_keyed(token_frame(read), lines))
-        made["candidates"].append(_keyed(candidate_frame(read), lines))
+        if "requests" in made:
+            choices = requests(answers)
+            owners = [pair for pair, count in zip(cells, counts, strict=True) for _ in range(count)]
+            choices = _filled(choices, owners) if not kind else choices
+            made["requests"].append(_placed(choices, [line for line, _ in owners]))
+        read = sequences(once) if {"tokens", "candidates"} & made.keys() else []
+        if "tokens" in made:
+            made["tokens"].append(_keyed(token_frame(read), lines))
+        if "candidates" in made:
+            made["candidates"].append(_keyed(candidate_frame(read), lines))
     return {name: _joined(pd, parts, name) for name, parts in made.items()}
 
 

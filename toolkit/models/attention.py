@@ -58,7 +58,8 @@ def attend(
     length, width = q.shape[2:]
     factor: float = width**-0.5 if scale is None else scale
     if backend is None:
-        kernel = width % kernels.LANES == 0 and kernels.fit(q, layer.keys, layer.values)
+        arrays = q, layer.keys, layer.values
+        kernel = width % kernels.LANES == 0 and kernels.fit("attention", *arrays)
         backend = "kernel" if kernel else suited(q.dtype, length, width, cap)
     if backend == "kernel":
         return kernels.attention(q, layer, start, scale=factor, cap=cap, window=window)

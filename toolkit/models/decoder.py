@@ -17,6 +17,8 @@ device's part (`toolkit.models.sharding`), and it runs inside `jax.shard_map`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -76,11 +78,22 @@ class Decoder(nnx.Module):
         x = self.embed(tokens, positions if packing is None else packing.gathered(positions))
         turns = self.turns(positions, x.dtype)
         layers = []
-        with kernels.using(self.config.kernels):
+        with kernels.using(*self._kernels(tokens)):
             for block, layer in zip(self.blocks, cache.layers, strict=True):
                 x, layer = block(x, turns, start, layer, packing)
                 layers.append(layer)
             return self.norm(x), KVCache(layers=tuple(layers))
+
+    def _kernels(self, tokens: Int[Array, "B T"] | None) -> Sequence[kernels.Operation]:
+        """Which compiled kernels a call of the layers uses, or one of the head.
+
+        Products of many tokens are XLA's, which is as fast there; all have at least sixteen rows,
+        so that their bits do not depend on the company either.
+        """
+        if not self.config.kernels:
+            return ()
+        few = tokens is None or tokens.shape[1] == 1
+        return ("product", "attention") if few else ("attention",)
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]
@@ -108,7 +121,7 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Unnormalised log-probabilities in float32: `[..., D]` -> `[..., V]`."""
-        with kernels.using(self.config.kernels):
+        with kernels.using(*self._kernels(None)):
             if self.head is None:
                 logits = contract(hidden, self.embedding[...], jnp.float32)
             else:

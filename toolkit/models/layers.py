@@ -74,7 +74,7 @@ def contract(
     `result` is the dtype of the outcome, that of `x` when left out. A single row meets the kernel
     in parts.
     """
-    if kernels.fit(x, kernel):
+    if kernels.fit("product", x, kernel):
         return kernels.product(x, kernel)
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[0] == 1 and kernel.shape[0] % PARTS == 0 and kernel.shape[0] > ONES:

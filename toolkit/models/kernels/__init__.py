@@ -1,16 +1,26 @@
 """Products and attention in compiled C, for float32 on a CPU: an optional extra, `[kernels]`.
 
 Why: XLA's product of a few rows with a kernel takes up to twice as long as reading the kernel once,
-its bits depend on the number of rows, and between the products of a step one core waits for the
-other. Here a row has the same bits in every batch, by construction, so that strict mode costs
-nothing. Without the extra everything runs in XLA alone.
+one row alone has other bits than among others, and between the products of a step one core waits
+for the other. Here a row has the same bits in every batch, by construction, so that strict mode
+costs nothing. Without the extra everything runs in XLA alone.
 
     source/      the C code: a team of threads, products, attention, what XLA calls
     library.py   compiles it once for this processor, and hands it to JAX
     calls.py     the two operations, as JAX functions
 """
 
-from toolkit.models.kernels.calls import LANES, attention, fit, hold_bits, product, using
+from toolkit.models.kernels.calls import LANES, Operation, attention, fit, hold_bits, product, using
 from toolkit.models.kernels.library import prepare, wanted
 
-__all__ = ["LANES", "attention", "fit", "hold_bits", "prepare", "product", "using", "wanted"]
+__all__ = [
+    "LANES",
+    "Operation",
+    "attention",
+    "fit",
+    "hold_bits",
+    "prepare",
+    "product",
+    "using",
+    "wanted",
+]

@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,26 +18,28 @@ from toolkit.models.config import ModelConfig
 LANES = 16
 """Features of a head are taken so many at a time."""
 
-_in_use = contextvars.ContextVar("kernels", default=False)
+Operation = Literal["product", "attention"]
+_in_use: contextvars.ContextVar[tuple[Operation, ...]] = contextvars.ContextVar("kernels")
 
 
 @contextlib.contextmanager
-def using(kernels: bool) -> Iterator[None]:
-    """Let what is traced within use the kernels, or not."""
-    token = _in_use.set(kernels)
+def using(*operations: Operation) -> Iterator[None]:
+    """Let what is traced within use these kernels and no others."""
+    token = _in_use.set(operations)
     try:
         yield
     finally:
         _in_use.reset(token)
 
 
-def fit(*arrays: Array) -> bool:
-    """Whether the network that is being traced uses kernels, and they take these arrays."""
-    return _in_use.get() and all(array.dtype == jnp.float32 for array in arrays)
+def fit(operation: Operation, *arrays: Array) -> bool:
+    """Whether the network that is being traced uses this kernel, and it takes these arrays."""
+    used = operation in _in_use.get(())
+    return used and all(array.dtype == jnp.float32 for array in arrays)
 
 
 def hold_bits(config: ModelConfig) -> bool:
-    """Whether a row's bits are the same in every batch by construction, strict mode or not."""
+    """Whether one row alone has the bits that it has among others."""
     whole = config.kernels and config.quant is None
     return whole and config.head_width % LANES == 0
 

@@ -19,6 +19,15 @@ typedef struct {
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
+INLINE Lanes chosen(Whole mask, Lanes yes, Lanes no) {
+    Whole a, b;
+    memcpy(&a, &yes, sizeof a);
+    memcpy(&b, &no, sizeof b);
+    a = (a & mask) | (b & ~mask);
+    memcpy(&yes, &a, sizeof yes);
+    return yes;
+}
+
 /* e to the power x for x <= 0, within two units in the last place; 0 below -87. The method is that
    of Cephes: a whole power of two and a polynomial for the rest. */
 INLINE Lanes exponential(Lanes x) {
@@ -35,29 +44,40 @@ INLINE Lanes exponential(Lanes x) {
     Whole bits = (__builtin_convertvector(power, Whole) + 127) << 23;
     Lanes two;
     memcpy(&two, &bits, sizeof two);
-    Whole seen = x > -87.0f, kept;
-    Lanes result = y * two;
-    memcpy(&kept, &result, sizeof kept);
-    kept &= seen;
-    memcpy(&result, &kept, sizeof result);
-    return result;
+    return chosen(x < -87.0f, (Lanes){0}, y * two);
 }
 
-/* Scores of slots from .. to of one query, `at` .. its own: in place what they weigh, unseen slots
-   nothing; the sum of the weights. Both ends are multiples of LANES from `scores` on. */
+/* Lanes of the slots from `slot` on that lie in first .. last. */
+INLINE Whole within(int64_t slot, int64_t first, int64_t last) {
+    const Whole lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return (lane >= (int32_t)(first - slot)) & (lane <= (int32_t)(last - slot));
+}
+
+static float largest(Lanes x) {
+    float best = x[0];
+    for (int lane = 1; lane < LANES; lane++) best = x[lane] > best ? x[lane] : best;
+    return best;
+}
+
+/* Scores of one query with the slots from .. to, whole LANES of them: in place what they weigh, and
+   nothing outside of first .. last, which the query sees; the sum of the weights. A score that is
+   no number makes the sum none. */
 static float weigh(float *scores, int64_t from, int64_t to, int64_t first, int64_t last,
                    float scale, float cap) {
-    float best = -FLT_MAX;
-    for (int64_t slot = first; slot <= last; slot++) {
-        float score = scores[slot - from] * scale;
-        scores[slot - from] = score = cap > 0 ? tanhf(score / cap) * cap : score;
-        if (score > best || score != score) best = score;
-    }
-    for (int64_t slot = from; slot < first; slot++) scores[slot - from] = -INFINITY;
-    for (int64_t slot = last + 1; slot < to; slot++) scores[slot - from] = -INFINITY;
-    Lanes total = {0};
+    const Lanes none = (Lanes){0} - INFINITY;
+    Lanes best = (Lanes){0} - FLT_MAX, total = {0};
+    if (cap > 0)
+        for (int64_t slot = first; slot <= last; slot++)
+            scores[slot - from] = tanhf(scores[slot - from] * scale / cap) * cap;
     for (int64_t slot = from; slot < to; slot += LANES) {
-        Lanes weight = exponential(loaded(scores + slot - from) - best);
+        Lanes score = loaded(scores + slot - from);
+        score = chosen(within(slot, first, last), cap > 0 ? score : score * scale, none);
+        best = chosen(score > best, score, best);
+        memcpy(scores + slot - from, &score, sizeof score);
+    }
+    float top = largest(best);
+    for (int64_t slot = from; slot < to; slot += LANES) {
+        Lanes weight = exponential(loaded(scores + slot - from) - top);
         memcpy(scores + slot - from, &weight, sizeof weight);
         total += weight;
     }

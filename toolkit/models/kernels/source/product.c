@@ -67,6 +67,7 @@ static void product_part(const void *job, int64_t part) {
 void product(const float *x, const float *kernel, float *y, int64_t rows, int64_t inputs,
              int64_t outs) {
     int64_t turns = outs * inputs / (PART * team_size()) + 1;
+    if (rows > MOST_ROWS) turns *= 4; /* bound by the cores, so that waiting for one costs more */
     int64_t parts = turns * team_size(), share = ((outs - 1) / parts / PANEL + 1) * PANEL;
     Product job = {x, kernel, y, rows, inputs, outs, share};
     together(product_part, &job, (outs - 1) / share + 1);
