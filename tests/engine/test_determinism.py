@@ -115,6 +115,7 @@ def test_default_mode_gives_the_same_tokens_to_rounding(strict, alone, lm):
 def test_with_kernels_a_lone_request_takes_one_row(kernels, strict):
     """XLA computes one row alone in another way, and needs a second beside it."""
     strict.complete(PROMPT, max_tokens=2)
+    assert strict.engine.limits.strict
     assert strict.engine.limits.min_rows == (1 if kernels else 2)
 
 

@@ -147,7 +147,7 @@ class LM:
     def __repr__(self) -> str:
         c = self.engine.config
         size = f"{c.layers} layers, width {c.width}, vocabulary {c.vocab_size}"
-        place = f"context {self.context}, {self.engine.dtype}"
+        place = f"context {self.context}, {self.engine.dtype}{', kernels' if c.kernels else ''}"
         return f"<LM {self.name}: {c.family}, {size}, {place}; {self.engine.stats!r}>"
 
     def _repr_html_(self) -> str:
@@ -160,7 +160,7 @@ class LM:
             "family": f"{c.family}, {c.layers} layers, width {c.width}",
             "vocabulary": f"{c.vocab_size:,} tokens",
             "context": f"{self.context:,} tokens",
-            "dtype": str(self.engine.dtype),
+            "dtype": f"{self.engine.dtype}{', compiled kernels' if c.kernels else ''}",
             "fingerprint": self.fingerprint or "none",
             "so far": repr(self.engine.stats),
         }

@@ -128,6 +128,7 @@ def _rows(
     """Each of the groups of devices that hold rows of their own has as many as one alone would."""
     return scheduler.Limits(
         max_rows=min(max_batch, scheduler.STRICT_ROWS * groups) if strict else max_batch,
+        strict=strict,
         min_rows=(2 if strict and not library.hold_bits(config) else 1) * groups,
         groups=groups,
         context=context,

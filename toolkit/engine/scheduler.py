@@ -34,6 +34,8 @@ class Limits:
     """Sequences that run at one time; more wait."""
     min_rows: int = 1
     """Smallest bucket of rows; 2 in strict mode where XLA computes one row alone in another way."""
+    strict: bool = False
+    """Whether a row's bits must not depend on its company; `max_rows` and `min_rows` see to it."""
     groups: int = 1
     """Devices, or groups of them, that hold the same number of rows each; `min_rows` is a multiple
     of it. A row stays where it is."""

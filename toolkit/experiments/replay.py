@@ -206,7 +206,7 @@ def _causes(run: Run, name: str, target: Target) -> list[str]:
     said, says = before.get("says") or {}, now.get("says") or {}
     found += [
         f"{key} was {said.get(key)}, is {says.get(key)}"
-        for key in ("dtype", "context")
+        for key in ("dtype", "context", "kernels")
         if said.get(key) != says.get(key)
     ]
     if isinstance(target, Local):

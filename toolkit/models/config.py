@@ -128,8 +128,9 @@ class ModelConfig:
     """"int8": projections and head in 8-bit whole numbers (`toolkit.models.int8`); the head has a
     kernel of its own then, tied or not."""
 
-    kernels: bool = False
-    """Whether products and attention are compiled C (`toolkit.models.kernels`) where that fits."""
+    kernels: bool = dataclasses.field(default=False, repr=False)
+    """Whether products and attention are compiled C (`toolkit.models.kernels`) where that fits. Not
+    in the text of a configuration, which names the model: it is the same one without them."""
 
     @property
     def group(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 OURS, HUGGING_FACE, LLAMA, NAIVE = "toolkit", "transformers", "llama-cpp-python", "naive JAX loop"
 OURS_STRICT, OURS_INT8, OURS_PARTS = f"{OURS}, strict mode", f"{OURS}, int8", f"{OURS}, a step"
+OURS_XLA = f"{OURS}, no kernels"
 DEVICE, HUGGING_FACE_DEVICE = f"{OURS}, the engine", f"{HUGGING_FACE}, static cache"
 """On an accelerator."""
 SERVED, SERVED_LLAMA = f"{OURS} serve", f"{LLAMA}'s server"
@@ -15,6 +16,7 @@ MODULES = {
     OURS_STRICT: "ours_strict",
     OURS_INT8: "ours_int8",
     OURS_PARTS: "ours_parts",
+    OURS_XLA: "ours_xla",
     HUGGING_FACE: "huggingface",
     LLAMA: "llamacpp",
     NAIVE: "naive",
@@ -26,11 +28,11 @@ MODULES = {
 }
 """Engine -> its module."""
 
-HOME = (OURS, OURS_STRICT, OURS_INT8, OURS_PARTS, NAIVE, DEVICE, SERVED)
+HOME = (OURS, OURS_STRICT, OURS_INT8, OURS_PARTS, OURS_XLA, NAIVE, DEVICE, SERVED)
 """Engines that run in the project's own environment."""
 
 PACKAGES = {
-    OURS: ("jax", "jaxlib", "flax", "numpy"),
+    OURS: ("jax", "jaxlib", "flax", "numpy", "ziglang"),
     HUGGING_FACE: ("transformers", "torch"),
     LLAMA: ("llama-cpp-python",),
 }

@@ -17,7 +17,7 @@ from experiments.benchmarks.contest import (
     compilations_note,
     made,
 )
-from experiments.benchmarks.engines import HUGGING_FACE, LLAMA, NAIVE, OURS
+from experiments.benchmarks.engines import HUGGING_FACE, LLAMA, NAIVE, OURS, OURS_XLA
 from experiments.benchmarks.figures import Figure, tabulate
 from experiments.benchmarks.picture import of_summary
 from experiments.benchmarks.process import EngineFailed
@@ -32,8 +32,8 @@ TIE = 1e-3
 CASE = "1"
 F32 = f"{LLAMA}, F32"
 LIMIT = (
-    "a step is the weights read once. What is left is where matrix-vector products wait for memory "
-    "and the work between them, which one core does"
+    "a step is the weights read once. What is left is the work between the products, which one "
+    "core does"
 )
 
 
@@ -42,7 +42,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
     length = 32
     count = settings.pick(check=8, default=64, full=128)
     prompt = subject.prompt(length)
-    engines = (OURS, HUGGING_FACE, LLAMA, NAIVE)
+    engines = (OURS, OURS_XLA, HUGGING_FACE, LLAMA, NAIVE)
     with Contest(settings, subject, python, engines=engines) as contest:
         for engine in engines:
             for variant in contest.variants(engine):
@@ -57,8 +57,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
                 )
         rounds = contest.play(5)
         verdicts = judged(rounds, CASE, contest, prompt)
-    ours = best(rounds, CASE, OURS, speed)
-    assert ours is not None, "the toolkit is never left out"
+    ours = f"{OURS}, float32"
     reads = bytes_of(subject)
     figures = (
         Figure(key="tokens_per_second", heading="tokens/s", value=speed),

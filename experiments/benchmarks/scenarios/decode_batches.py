@@ -7,7 +7,7 @@ what they then compute depends on no other row.
 from __future__ import annotations
 
 from experiments.benchmarks.contest import Contest, Python, bandwidth_note, made
-from experiments.benchmarks.engines import HUGGING_FACE, NAIVE, OURS
+from experiments.benchmarks.engines import HUGGING_FACE, NAIVE, OURS, OURS_XLA
 from experiments.benchmarks.figures import Figure, tabulate
 from experiments.benchmarks.picture import of_summary
 from experiments.benchmarks.report import Result
@@ -33,7 +33,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
         full={1: 64, 4: 64, 16: 64, 64: 32, 256: 16},
     )
     prompt = subject.prompt(LENGTH)
-    engines = (OURS, HUGGING_FACE, NAIVE)
+    engines = (OURS, OURS_XLA, HUGGING_FACE, NAIVE)
     ways = {OURS: {"max_batch": max(64, *sizes)}}
     with Contest(settings, subject, python, engines=engines, ways=ways) as contest:
         for rows, count in sizes.items():

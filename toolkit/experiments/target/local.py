@@ -67,7 +67,8 @@ class Local:
                 "fingerprint": self.lm.fingerprint,
                 "dtype": str(engine.dtype),
                 "context": self.lm.context,
-                "strict": engine.limits.min_rows > engine.limits.groups,
+                "strict": engine.limits.strict,
+                "kernels": engine.config.kernels,
             },
         }
 
