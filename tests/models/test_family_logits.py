@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +32,9 @@ def golden(name: str) -> list[np.ndarray]:
         return np.split(arrays[name], np.cumsum(LENGTHS)[:-1])
 
 
-def tiny(folder: Path, name: str, *, kernels: bool = False) -> Decoder:
+def tiny(
+    folder: Path, name: str, *, kernels: Literal["decoding", "short"] | None = None
+) -> Decoder:
     """The decoder of a case, loaded from a folder."""
     raw = CASES[name]
     parts = weight_parts(read_config(raw))
@@ -76,13 +78,14 @@ def test_logits_equal_hugging_face(name, tmp_path):
             np.testing.assert_allclose(row[0], whole[i], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["decoding", "short"])
 @pytest.mark.parametrize("name", ["qwen3", "gemma2", "gpt2-untied", "mixtral", "phi3"])
-def test_kernels_give_the_same_logits(name, tmp_path, pytestconfig):
+def test_kernels_give_the_same_logits(name, kind, tmp_path, pytestconfig):
     """The first tokens together, the others one by one. Most heads here are 8 features wide, which
     attention leaves to XLA; Qwen's are 16."""
     pytest.importorskip("ziglang", reason="needs the extra [kernels]")
     prepare(pytestconfig.cache.mkdir("kernels"))
-    decoder = tiny(tmp_path, name, kernels=True)
+    decoder = tiny(tmp_path, name, kernels=kind)
     run, row, whole = forward(decoder), prompts(name)[0], golden(name)[0]
     cache = KVCache.zeros(decoder.config, rows=1, slots=32, dtype=jnp.dtype(jnp.float32))
     at = max(1, len(row) - AHEAD)

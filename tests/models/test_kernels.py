@@ -158,10 +158,10 @@ def test_they_are_used_where_they_are_asked_for_and_fit():
 
 
 def test_bits_hold_where_every_part_of_the_network_fits():
-    config = dataclasses.replace(read_config(CASES["llama"]), kernels=True, head_width=16)
+    config = dataclasses.replace(read_config(CASES["llama"]), kernels="decoding", head_width=16)
     assert kernels.hold_bits(config)
-    assert repr(config) == repr(dataclasses.replace(config, kernels=False))  # one model to a run
-    for change in ({"kernels": False}, {"head_width": 8}, {"quant": "int8"}):
+    assert repr(config) == repr(dataclasses.replace(config, kernels=None))  # one model to a run
+    for change in ({"kernels": None}, {"kernels": "short"}, {"head_width": 8}, {"quant": "int8"}):
         assert not kernels.hold_bits(dataclasses.replace(config, **change))
 
 

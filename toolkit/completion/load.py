@@ -9,7 +9,7 @@ import warnings
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -90,8 +90,14 @@ def load(
             param="strict",
         )
     compiled = _kernels(kernels, _dtype(dtype), split)
+    extent: Literal["decoding", "short"] = "decoding" if strict else "short"
     decoder = checkpoint.load(
-        folder, dtype=_dtype(dtype), quant=quant, adapter=adapter, split=split, kernels=compiled
+        folder,
+        dtype=_dtype(dtype),
+        quant=quant,
+        adapter=adapter,
+        split=split,
+        kernels=extent if compiled else None,
     )
     room = min(config.context, 8192 if context is None else context)
     engine = (SharedEngine if split and jax.process_count() > 1 else Engine)(

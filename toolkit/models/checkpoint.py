@@ -13,7 +13,7 @@ import dataclasses
 import mmap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -50,11 +50,11 @@ def load(
     quant: str | None = None,
     adapter: Path | str | None = None,
     split: Split | None = None,
-    kernels: bool = False,
+    kernels: Literal["decoding", "short"] | None = None,
 ) -> Decoder:
     """The decoder of a folder, with its weights as `dtype`, or those of projections as `quant`, and
     with a LoRA adapter merged. With a `split`, one device's decoder, whose arrays lie on all.
-    `kernels`: whether it computes with `toolkit.models.kernels`, which are prepared.
+    `kernels`: what it computes with `toolkit.models.kernels`, which are prepared.
 
     Raises CheckpointError for files that are missing, damaged or do not fit the configuration,
     UnsupportedModel for what is not handled.

@@ -128,9 +128,11 @@ class ModelConfig:
     """"int8": projections and head in 8-bit whole numbers (`toolkit.models.int8`); the head has a
     kernel of its own then, tied or not."""
 
-    kernels: bool = dataclasses.field(default=False, repr=False)
-    """Whether products and attention are compiled C (`toolkit.models.kernels`) where that fits. Not
-    in the text of a configuration, which names the model: it is the same one without them."""
+    kernels: Literal["decoding", "short"] | None = dataclasses.field(default=None, repr=False)
+    """What is compiled C (`toolkit.models.kernels`) where that fits. "decoding": attention, and the
+    products of decoding and of the head; "short": also those of short prompts, which then have
+    other bits than in a packed row. Not in the text of a configuration, which names the model: it
+    is the same one without them."""
 
     @property
     def group(self) -> int:

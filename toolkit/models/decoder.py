@@ -35,6 +35,9 @@ from toolkit.models.packing import Packing
 from toolkit.models.rotary import angles
 from toolkit.models.sharding import looked_up
 
+SHORT = 64
+"""Tokens of a call up to which the compiled kernels are quicker than XLA's products."""
+
 
 class Decoder(nnx.Module):
     """Token ids in, final hidden states and logits out."""
@@ -87,12 +90,13 @@ class Decoder(nnx.Module):
     def _kernels(self, tokens: Int[Array, "B T"] | None) -> Sequence[kernels.Operation]:
         """Which compiled kernels a call of the layers uses, or one of the head.
 
-        Products of many tokens are XLA's, which is as fast there; all have at least sixteen rows,
-        so that their bits do not depend on the company either.
+        Products of many tokens are XLA's, which is quicker there; its bits do not depend on how
+        many they are.
         """
-        if not self.config.kernels:
+        if self.config.kernels is None:
             return ()
-        few = tokens is None or tokens.shape[1] == 1
+        short = self.config.kernels == "short" and tokens is not None and tokens.size <= SHORT
+        few = tokens is None or tokens.shape[1] == 1 or short
         return ("product", "attention") if few else ("attention",)
 
     def embed(

@@ -39,8 +39,8 @@ def fit(operation: Operation, *arrays: Array) -> bool:
 
 
 def hold_bits(config: ModelConfig) -> bool:
-    """Whether one row alone has the bits that it has among others."""
-    whole = config.kernels and config.quant is None
+    """Whether a row has the same bits alone as among others."""
+    whole = config.kernels == "decoding" and config.quant is None
     return whole and config.head_width % LANES == 0
 
 

@@ -9,7 +9,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { LANES = 16, MOST_ROWS = 6, MOST_OUTS = 4 };
+enum { LINE = 64, LANES = 16, MOST_ROWS = 6, MOST_OUTS = 4 };
 
 typedef float Lanes __attribute__((vector_size(64), aligned(4)));
 typedef float Half __attribute__((vector_size(32)));
@@ -43,20 +43,21 @@ INLINE Quarter four_sums(Lanes a, Lanes b, Lanes c, Lanes d) {
 INLINE float sum(Lanes x) { return four_sums(x, x, x, x)[0]; }
 
 /* y[i, j] = x[i] . w[j] for `rows` x and `outs` w of `inputs` features each, both counts known when
-   this is compiled. Each sixteen features, `lines` lines of the cache from `ahead` on are asked for.
- */
+   this is compiled. Meanwhile 4 / `share` lines of the cache are asked for each sixteen features,
+   from `ahead` on; none if `share` is 0. */
 INLINE void tile(int rows, int outs, const float *x, const float *w, float *y, int64_t inputs,
-                 int64_t stride, const char *ahead, int lines) {
+                 int64_t stride, const char *ahead, int share) {
     Lanes sums[MOST_ROWS][MOST_OUTS];
 #pragma unroll
     for (int i = 0; i < rows; i++)
 #pragma unroll
         for (int j = 0; j < outs; j++) sums[i][j] = (Lanes){0};
     int64_t at = 0;
+    int due = 0;
     for (; at + LANES <= inputs; at += LANES) {
-        if (lines > 0) __builtin_prefetch(ahead, 0, 2);
-        if (lines > 1) __builtin_prefetch(ahead + 64, 0, 2);
-        ahead += 64 * lines;
+        if (share)
+            for (due += MOST_OUTS; due >= share; due -= share, ahead += LINE)
+                __builtin_prefetch(ahead, 0, 2);
         Lanes right[MOST_OUTS];
 #pragma unroll
         for (int j = 0; j < outs; j++) right[j] = loaded(w + j * inputs + at);
@@ -90,13 +91,13 @@ INLINE void tile(int rows, int outs, const float *x, const float *w, float *y, i
 
 /* The same for 1 to MOST_ROWS rows, known only now. */
 INLINE void tile_of(int rows, int outs, const float *x, const float *w, float *y, int64_t inputs,
-                    int64_t stride, const char *ahead, int lines) {
+                    int64_t stride, const char *ahead, int share) {
     switch (rows) {
-    case 1: tile(1, outs, x, w, y, inputs, stride, ahead, lines); break;
-    case 2: tile(2, outs, x, w, y, inputs, stride, ahead, lines); break;
-    case 3: tile(3, outs, x, w, y, inputs, stride, ahead, lines); break;
-    case 4: tile(4, outs, x, w, y, inputs, stride, ahead, lines); break;
-    case 5: tile(5, outs, x, w, y, inputs, stride, ahead, lines); break;
-    case 6: tile(6, outs, x, w, y, inputs, stride, ahead, lines); break;
+    case 1: tile(1, outs, x, w, y, inputs, stride, ahead, share); break;
+    case 2: tile(2, outs, x, w, y, inputs, stride, ahead, share); break;
+    case 3: tile(3, outs, x, w, y, inputs, stride, ahead, share); break;
+    case 4: tile(4, outs, x, w, y, inputs, stride, ahead, share); break;
+    case 5: tile(5, outs, x, w, y, inputs, stride, ahead, share); break;
+    case 6: tile(6, outs, x, w, y, inputs, stride, ahead, share); break;
     }
 }

@@ -25,7 +25,7 @@ static void stream(const Product *p, int64_t out, int64_t end) {
     for (; out < end; out++) {
         const float *kernel = p->kernel + out * p->inputs;
         tile_of((int)p->rows, 1, p->x, kernel, p->y + out, p->inputs, p->outs,
-                (const char *)kernel + AHEAD, 1);
+                (const char *)kernel + AHEAD, MOST_OUTS);
     }
 }
 
@@ -36,15 +36,16 @@ static void panel(const Product *p, int64_t row, int64_t rows, int64_t out, int6
     for (int64_t group = 0; group < groups; group++) {
         int64_t from = row + rows * group / groups, to = row + rows * (group + 1) / groups;
         int fresh = row == 0 && end + PANEL <= p->outs;
-        int lines = !fresh ? 0 : groups < 4 ? 2 * (group < 2) : group < 4;
+        int share = fresh ? (int)groups : 0;
         const float *x = p->x + from * p->inputs;
         float *y = p->y + from * p->outs;
         int64_t j = out;
         for (; j + MOST_OUTS <= end; j += MOST_OUTS) {
             const float *kernel = p->kernel + j * p->inputs;
-            const float *ahead = kernel + (PANEL + group * lines) * p->inputs;
+            const float *ahead =
+                kernel + PANEL * p->inputs + MOST_OUTS * p->inputs * group / groups;
             tile_of((int)(to - from), MOST_OUTS, x, kernel, y + j, p->inputs, p->outs,
-                    (const char *)ahead, lines);
+                    (const char *)ahead, share);
         }
         for (; j < end; j++)
             tile_of((int)(to - from), 1, x, p->kernel + j * p->inputs, y + j, p->inputs, p->outs, 0,
