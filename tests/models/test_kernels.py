@@ -18,6 +18,7 @@ from toolkit.models import kernels
 from toolkit.models.attention import attend
 from toolkit.models.cache import LayerCache
 from toolkit.models.families import read_config
+from toolkit.models.int8 import whole_sums
 from toolkit.models.kernels import library
 from toolkit.models.layers import contract, total
 
@@ -57,6 +58,19 @@ def test_a_row_has_the_same_bits_in_every_product(outs, inputs):
     for rows in ROWS:
         found = np.asarray(kernels.product(x[:rows], kernel))
         np.testing.assert_array_equal(found[:8], alone[:rows])
+
+
+@pytest.mark.parametrize(("outs", "inputs"), [*SIZES, (5, 100)])
+@pytest.mark.parametrize("rows", range(1, kernels.FEW + 1))
+def test_products_of_whole_numbers_are_those_of_xla(rows, outs, inputs):
+    rng = np.random.default_rng(rows)
+    digits, kernel = (
+        jnp.asarray(rng.integers(-127, 128, (n, inputs)), jnp.int8) for n in (rows, outs)
+    )
+    expected = np.asarray(digits, np.int64) @ np.asarray(kernel, np.int64).T
+    np.testing.assert_array_equal(whole_sums(digits, kernel), expected)
+    with kernels.using("product"):
+        np.testing.assert_array_equal(whole_sums(digits, kernel), expected)
 
 
 def test_products_at_the_same_time_end_alike():

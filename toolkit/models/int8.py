@@ -23,6 +23,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int8
 
+from toolkit.models import kernels
 from toolkit.models.layers import along_last
 
 LEVELS = 127
@@ -58,15 +59,21 @@ class Int8Linear(nnx.Module):
         first, step = rounded(rows)
         rest = rows / step - first.astype(jnp.float32)
         second = jnp.round(rest * (2 * LEVELS)).astype(jnp.int8)
-        summed = jax.lax.dot_general(
-            self.kernel[...],
-            jnp.concatenate([first, second]),
-            (((1,), (1,)), ((), ())),
-            preferred_element_type=jnp.int32,
-        )
-        high, low = jnp.split(summed.T.astype(jnp.float32), 2)
+        high, low = jnp.split(whole_sums(jnp.concatenate([first, second]), self.kernel[...]), 2)
         out = (high + low / (2 * LEVELS)) * step * self.scale[...][None, :]
         return out.astype(x.dtype if result is None else result).reshape(*x.shape[:-1], -1)
+
+
+def whole_sums(
+    digits: Int8[Array, "N inputs"], kernel: Int8[Array, "outputs inputs"]
+) -> Float[Array, "N outputs"]:
+    """Every row with every row of the kernel, exact: `[N, K]`, `[out, K]` -> `[N, out]`."""
+    if digits.shape[0] <= kernels.FEW and kernels.fit("product"):
+        return kernels.whole_product(digits.astype(jnp.float32), kernel)
+    summed = jax.lax.dot_general(
+        kernel, digits, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32
+    )
+    return summed.T.astype(jnp.float32)
 
 
 def rounded(

@@ -7,13 +7,24 @@ costs nothing. Without the extra everything runs in XLA alone.
 
     source/      the C code: a team of threads, products, attention, what XLA calls
     library.py   compiles it once for this processor, and hands it to JAX
-    calls.py     the two operations, as JAX functions
+    calls.py     the operations, as JAX functions
 """
 
-from toolkit.models.kernels.calls import LANES, Operation, attention, fit, hold_bits, product, using
+from toolkit.models.kernels.calls import (
+    FEW,
+    LANES,
+    Operation,
+    attention,
+    fit,
+    hold_bits,
+    product,
+    using,
+    whole_product,
+)
 from toolkit.models.kernels.library import prepare, wanted
 
 __all__ = [
+    "FEW",
     "LANES",
     "Operation",
     "attention",
@@ -23,4 +34,5 @@ __all__ = [
     "product",
     "using",
     "wanted",
+    "whole_product",
 ]

@@ -23,7 +23,7 @@ from toolkit.errors import UnsupportedModel
 from toolkit.models.processor import processor
 
 SOURCE = Path(__file__).parent / "source"
-OPERATIONS = ("toolkit_product", "toolkit_attention")
+OPERATIONS = ("toolkit_product", "toolkit_whole_product", "toolkit_attention")
 SWITCH = "TOOLKIT_KERNELS"
 """Environment variable: "off" does without the kernels where they are installed."""
 COMPILER = "ziglang"

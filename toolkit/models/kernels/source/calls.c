@@ -29,6 +29,14 @@ XLA_FFI_Error *toolkit_product(XLA_FFI_CallFrame *frame) {
     return 0;
 }
 
+XLA_FFI_Error *toolkit_whole_product(XLA_FFI_CallFrame *frame) {
+    if (asked_for_version(frame)) return 0;
+    XLA_FFI_Buffer *x = frame->args.args[0], *kernel = frame->args.args[1];
+    XLA_FFI_Buffer *y = frame->rets.rets[0];
+    whole_product(x->data, kernel->data, y->data, x->dims[0], x->dims[1], kernel->dims[0]);
+    return 0;
+}
+
 XLA_FFI_Error *toolkit_attention(XLA_FFI_CallFrame *frame) {
     if (asked_for_version(frame)) return 0;
     XLA_FFI_Buffer **given = (XLA_FFI_Buffer **)frame->args.args;

@@ -6,6 +6,10 @@
 void product(const float *x, const float *kernel, float *y, int64_t rows, int64_t inputs,
              int64_t outs);
 
+/* The same for whole numbers in x, 8-bit ones in the kernel, and at most six rows. */
+void whole_product(const float *x, const int8_t *kernel, float *y, int64_t rows, int64_t inputs,
+                   int64_t outs);
+
 typedef struct {
     const float *queries;       /* [batch * both, queries of a head's group, width] */
     const float *keys, *values; /* [batch * both, slots, width] */

@@ -6,10 +6,10 @@
 #include "team.h"
 
 enum {
-    PANEL = 8,        /* rows of the kernel that meet all rows of a block in turn */
-    BLOCK = 192,      /* rows of x that stay near the core meanwhile */
+    PANEL = 8,         /* rows of the kernel that meet all rows of a block in turn */
+    BLOCK = 192,       /* rows of x that stay near the core meanwhile */
     PART = 256 * 1024, /* most weights that a thread takes at one time */
-    AHEAD = 8192,     /* bytes between what is multiplied and what is asked for, with few rows */
+    AHEAD = 8192,      /* bytes between what is multiplied and what is asked for, with few rows */
 };
 
 typedef struct {
@@ -29,8 +29,8 @@ static void stream(const Product *p, int64_t out, int64_t end) {
     }
 }
 
-/* A panel of the kernel with up to BLOCK rows of x, in groups of nearly equal size. The panel after
-   the next is asked for in equal parts by the first groups. */
+/* A panel of the kernel with up to BLOCK rows of x, in groups of nearly equal size. The next panel
+   is asked for in equal parts by the groups. */
 static void panel(const Product *p, int64_t row, int64_t rows, int64_t out, int64_t end) {
     int64_t groups = (rows + MOST_ROWS - 1) / MOST_ROWS;
     for (int64_t group = 0; group < groups; group++) {
