@@ -106,6 +106,14 @@ def test_prompts_with_a_common_beginning_wait_for_it():
     assert group_of(far[0], others, known) == Group((far[0],))
 
 
+def test_equal_prompts_are_computed_once():
+    """Also those too short to be continued from, with other numbers of alternatives."""
+    first, *others = [job((1, 2, 3), score=score) for score in (50, 5, 50, 1)]
+    assert group_of(first, others, NOTHING) == Group((first,))
+    far = [job((i, 1, 2), score=2) for i in (8, 9, 8, 9)]
+    assert group_of(first, [*others, *far], NOTHING).jobs == (first, *far[:2])
+
+
 def test_what_is_stored_need_not_be_computed():
     ids = tuple(range(40))
     assert reusable(job((*ids, 99)), NOTHING) == (None, 0)

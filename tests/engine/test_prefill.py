@@ -9,7 +9,9 @@ import pytest
 
 import toolkit
 from toolkit.completion.complete import LM
+from toolkit.engine.job import Job, Prompted
 from toolkit.errors import EngineFault
+from toolkit.sampling.params import SamplingParams
 
 PROMPTS = [f"{name} is the capital of" for name in ("Rome", "Oslo", "Lima", "Bern", "Riga")]
 TEXTS = [f"{name} is the capital of a country that I visited." for name in ("Rome", "Oslo")] * 9
@@ -81,6 +83,25 @@ def test_alternatives_do_not_change_what_is_scored(strict: LM):
     assert [t.rank for t in plain.tokens] == [t.rank for t in rich.tokens]
     assert [len(t.top) for t in rich.tokens[1:]] == [3] * (len(rich.tokens) - 1)
     assert not any(t.top for t in plain.tokens)
+
+
+def test_choices_of_a_short_prompt_need_it_once(strict: LM):
+    strict.engine.forget_prompts()
+    before = strict.stats().prefilled
+    strict.complete(PROMPTS[0], n=5, max_tokens=1, seed=3)
+    assert strict.stats().prefilled == before + len(strict.tokenizer.encode(PROMPTS[0]))
+
+
+def test_equal_prompts_with_other_numbers_of_alternatives(strict: LM):
+    """Fifty are more than every program reports, and the second job's result has fewer."""
+    strict.engine.forget_prompts()
+    prompt, neutral = tuple(strict.tokenizer.encode(PROMPTS[0])), SamplingParams()
+    jobs = [Job(prompt=prompt, params=neutral, max_tokens=0, score=score) for score in (50, 5)]
+    tickets, events = strict.engine.submit(jobs)
+    told = [events.get(timeout=60) for _ in range(4)]
+    assert [event.ticket for event in told] == [tickets[0]] * 2 + [tickets[1]] * 2
+    rows = [event.scores.top_ids.shape for event in told if isinstance(event, Prompted)]
+    assert rows == [(len(prompt) - 1, 50)] * 2
 
 
 def test_a_fault_in_a_group_ends_the_guilty_prompt_only(strict: LM, monkeypatch):

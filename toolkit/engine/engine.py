@@ -270,11 +270,10 @@ class Engine:
             if prefix is None:
                 budget -= self._compute_chunk(ticket)
                 continue
+            logits = self._whole(prefix.logits) if ticket.job.logits else None
             waiting.popleft()
             self._prefill = None
-            ticket.prompted(
-                prefix.scores, self._whole(prefix.logits) if ticket.job.logits else None
-            )
+            ticket.prompted(prefix.scores, logits)
             if not ticket.over:
                 arrivals.append((ticket, prefix))
         if arrivals:

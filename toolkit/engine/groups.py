@@ -108,15 +108,19 @@ def reusable(job: Job, prefixes: Prefixes) -> tuple[Prefix | None, int]:
 def _company(first: Job, waiting: Iterable[Job], prefixes: Prefixes) -> list[Job]:
     """The waiting jobs that may be computed with this one."""
     chosen: list[Job] = []
+    prompts = {first.prompt}  # an equal one waits for the result, however short it is
     for _, job in zip(range(LOOKED_AT), waiting, strict=False):
         alike = _wish(job) == _wish(first) and len(job.prompt) <= SHAPES[-1].width
-        if not alike or prefixes.find(job.prompt, score=job.score) is not None:
+        if not alike or job.prompt in prompts:
+            continue
+        if prefixes.find(job.prompt, score=job.score) is not None:
             continue
         half = max(REUSE, len(job.prompt) // 2)
         if reusable(job, prefixes)[1] >= half:
             continue
         if all(in_common(job.prompt, other.prompt) < half for other in (first, *chosen)):
             chosen.append(job)
+            prompts.add(job.prompt)
     return chosen
 
 

@@ -65,8 +65,8 @@ class Prefill:
         return self.start >= max(len(job.prompt) for job in self.jobs)
 
     def serves(self, job: Job) -> bool:
-        """Whether the result will do for this job too."""
-        return any(
+        """Whether it goes on, and its result will do for this job too."""
+        return not self.done and any(
             mine.prompt == job.prompt
             and (job.score is None or (mine.score is not None and mine.score >= job.score))
             for mine in self.jobs
