@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from scipy import stats
@@ -14,6 +13,7 @@ from tests.contract.toys import SIZE, ids
 from tests.oracle.sampler import softmax
 from tests.oracle.toy import MarkovModel
 from toolkit.completion.complete import LM
+from toolkit.models.compiler import jit
 from toolkit.sampling.guide import pack
 from toolkit.sampling.params import Report, Rows, SamplingParams
 from toolkit.sampling.sample import Variant, sample
@@ -139,9 +139,7 @@ def first_tokens(logits: np.ndarray, temperature: float) -> np.ndarray:
     )
     tables, _ = pack([])
     batch = np.broadcast_to(logits, (SEEDS, SIZE))
-    return np.asarray(
-        jax.jit(sample, static_argnums=4)(batch, rows, history, tables, Variant()).token
-    )
+    return np.asarray(jit(sample, static_argnums=4)(batch, rows, history, tables, Variant()).token)
 
 
 def test_case_88_candidates_follow_it_too(toy: LM, model: MarkovModel):

@@ -10,6 +10,7 @@ import numpy as np
 
 import toolkit
 from toolkit.models.cache import KVCache
+from toolkit.models.compiler import jit
 
 NextLogits = Callable[[Sequence[int]], np.ndarray]
 
@@ -18,7 +19,7 @@ def own_logits(lm: toolkit.LM, length: int) -> NextLogits:
     """The decoder's raw logits `[V]` after at most `length` ids."""
     steps, leaves = lm.engine.steps, lm.engine.leaves
 
-    @jax.jit
+    @jit
     def run(leaves: tuple, tokens: jax.Array, last: jax.Array) -> jax.Array:
         decoder = steps.rebuild(leaves)
         cache = KVCache.zeros(steps.config, rows=1, slots=length, dtype=leaves[0].dtype)

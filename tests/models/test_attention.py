@@ -12,6 +12,7 @@ import pytest
 from toolkit.models import attention
 from toolkit.models.attention import attend, suited
 from toolkit.models.cache import LayerCache
+from toolkit.models.compiler import jit
 
 BATCH, LENGTH, SLOTS, WIDTH = 2, 6, 16, 8
 BOUNDS = {"float32": 2e-6, "bfloat16": 2e-2, "float16": 2e-3}
@@ -53,6 +54,29 @@ def test_back_ends_equal_numpy(backend, dtype, heads, kv_heads, scale, window):
     assert found.dtype == q.dtype
     expected = by_numpy(q, layer, start, scale, window)
     np.testing.assert_allclose(np.asarray(found, np.float64), expected, atol=BOUNDS[dtype], rtol=0)
+
+
+@pytest.mark.parametrize("width", [8, 64, 128])
+@pytest.mark.parametrize("heads", [1, 2, 9])
+def test_a_prompt_has_the_same_bits_in_any_group_and_padding(heads, width):
+    """Each head has keys of its own, as in GPT-2: few queries, of 16 tokens, read one head."""
+    rng = np.random.default_rng(heads)
+    q = rng.standard_normal((1, heads, 64, width)).astype(np.float32)
+    keys, values = rng.standard_normal((2, heads, 64, width)).astype(np.float32)
+    run = jit(by_products)
+    whole = np.asarray(run(q, keys, values))
+    for length in (16, 32):
+        np.testing.assert_array_equal(run(q[:, :, :length], keys, values), whole[:, :, :length])
+    longer = [np.pad(x, ((0, 0), (0, 192), (0, 0))) for x in (keys, values)]
+    among = run(np.repeat(q, 4, axis=0), *(np.tile(x, (4, 1, 1)) for x in longer))
+    for row in np.asarray(among):
+        np.testing.assert_array_equal(row, whole[0])
+
+
+def by_products(q, keys, values):
+    """Attention from the first slot on."""
+    start = jnp.zeros(len(q), jnp.int32)
+    return attend(q, LayerCache(keys=keys, values=values), start, backend="products")
 
 
 CALLS = [

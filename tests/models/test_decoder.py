@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from toolkit.models import KVCache, load
+from toolkit.models.compiler import jit
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = [
@@ -47,7 +47,7 @@ def models(tmp_path_factory):
         decoder = load(folder)
         graph, state = nnx.split(decoder)
 
-        @jax.jit
+        @jit
         def run(tokens, start, cache):
             model = nnx.merge(graph, state)
             hidden, cache = model(tokens, start, cache)

@@ -14,6 +14,7 @@ from tests.models.tiny_families import CASES
 from toolkit.models import Decoder, KVCache
 from toolkit.models.attention import attend
 from toolkit.models.cache import LayerCache
+from toolkit.models.compiler import jit
 from toolkit.models.config import Rope
 from toolkit.models.families import read_config
 from toolkit.models.layers import LayerNorm, RMSNorm
@@ -133,7 +134,7 @@ def test_a_row_has_the_same_bits_in_every_batch(name):
     decoder = Decoder(read_config(CASES[name]), rngs=nnx.Rngs(0))
     graph, state = nnx.split(decoder)
 
-    @jax.jit
+    @jit
     def run(state, tokens, start, cache):
         hidden, cache = (model := nnx.merge(graph, state))(tokens, start, cache)
         return model.logits(hidden[:, 0]), cache

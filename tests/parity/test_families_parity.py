@@ -17,6 +17,7 @@ from tests.golden.make_families import peer  # noqa: E402
 from tests.models.test_family_logits import tiny  # noqa: E402
 from tests.models.tiny_families import CASES, SWITCHES, VOCABULARY  # noqa: E402
 from toolkit.models import KVCache, load  # noqa: E402
+from toolkit.models.compiler import jit  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
@@ -48,7 +49,7 @@ def ours(decoder: Any, dtype: Any = jnp.float32) -> tuple[np.ndarray, np.ndarray
     """The same from our decoder, jitted."""
     graph, state = nnx.split(decoder)
 
-    @jax.jit
+    @jit
     def run(state, tokens, start, cache):
         model = nnx.merge(graph, state)
         hidden, cache = model(tokens, start, cache)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 from toolkit.models import KVCache, load  # noqa: E402
 from toolkit.models.catalog import EMBEDDED, download  # noqa: E402
+from toolkit.models.compiler import jit  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
@@ -58,7 +58,7 @@ def compiled(decoder):
     """`run(tokens, start, cache) -> (logits, cache)`, jitted."""
     graph, state = nnx.split(decoder)
 
-    @jax.jit
+    @jit
     def run(state, tokens, start, cache):
         model = nnx.merge(graph, state)
         hidden, cache = model(tokens, start, cache)

@@ -14,19 +14,20 @@ from hypothesis import strategies as st
 from hypothesis.errors import HypothesisDeprecationWarning
 
 from tests.oracle.strategies import Case
+from toolkit.models.compiler import jit
 from toolkit.sampling.guide import Guide, GuideTables, pack
 from toolkit.sampling.params import Report, Rows, SamplingParams
 from toolkit.sampling.sample import Drawn, Variant, sample
 from toolkit.sampling.transforms import PIPELINE, History
 
-compiled = jax.jit(sample, static_argnums=4)
+compiled = jit(sample, static_argnums=4)
 """`sample` as the engine runs it: one program for each vocabulary size, batch size and variant."""
 
 NAMES = (
     *("logit_bias", "penalties", "guide", "min_tokens", "temperature", "greedy"),
     *("top_k", "top_p", "min_p", "typical_p"),
 )
-STAGES = {name: jax.jit(stage.apply) for name, stage in zip(NAMES, PIPELINE, strict=True)}
+STAGES = {name: jit(stage.apply) for name, stage in zip(NAMES, PIPELINE, strict=True)}
 """The stages of the pipeline by the names of their functions."""
 
 REPORT = Report(top=20, details=True)

@@ -12,6 +12,7 @@ from tests.oracle import sampler as oracle
 from tests.oracle.strategies import SEEDS
 from tests.oracle.uniforms import uniforms as expected_uniforms
 from tests.sampling.batches import compiled, gather, history_of, no_guide, rows_of
+from toolkit.models.compiler import jit
 from toolkit.sampling.draw import draw, uniforms
 from toolkit.sampling.params import SamplingParams, seed_words
 from toolkit.sampling.sample import Variant
@@ -20,8 +21,8 @@ SIZES = [5, 11, 255, 256, 257, 300, 600, 1500]
 ULP = 2.0**-24
 """Between neighbouring uniform numbers; the largest is 1 - ULP."""
 
-draw_ids = jax.jit(draw)
-draw_uniforms = jax.jit(uniforms)
+draw_ids = jit(draw)
+draw_uniforms = jit(uniforms)
 
 
 def uniforms_of(*places: tuple[int, int, int]) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Iterator, Sequence
 
-import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.oracle.guide import Guide as Oracle
 from toolkit.errors import InvalidRequest
+from toolkit.models.compiler import jit
 from toolkit.sampling.guide import EDGES, FREE, WINDOW, Guide, advance, allowed, pack
 
 VOCABULARY = [b"a", b"b", b"c", b"ab", b"bc", b"abc", b"aa", b"b", b"", b"", b"cab"]
@@ -21,8 +21,8 @@ EOS = 9
 TEXTS = st.text("abc", min_size=1, max_size=6).map(str.encode)
 CHOICES = st.lists(TEXTS, min_size=1, max_size=6, unique=True)
 
-masks = jax.jit(allowed, static_argnums=2)
-steps = jax.jit(advance)
+masks = jit(allowed, static_argnums=2)
+steps = jit(advance)
 
 
 def pieces(vocabulary: Sequence[bytes]) -> dict[bytes, list[int]]:
@@ -134,7 +134,7 @@ def test_no_guide_allows_everything():
 def test_other_guides_do_not_trace_again():
     traces = []
 
-    @jax.jit
+    @jit
     def both(tables, node, token):
         traces.append(node.shape)
         return allowed(tables, node, len(VOCABULARY)), advance(tables, node, token)

@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from tests.oracle import sampler as oracle
 from tests.oracle.strategies import logits as some_logits
 from tests.sampling.batches import compiled, gather, history_of, no_guide, rows_of
+from toolkit.models.compiler import jit
 from toolkit.sampling.logprobs import Scored, rank_of, score
 from toolkit.sampling.params import Report, SamplingParams
 from toolkit.sampling.sample import Variant
 from toolkit.sampling.vocabulary import largest
 
 ROWS = 32
-ranks = jax.jit(rank_of)
+ranks = jit(rank_of)
 
 
-@jax.jit
+@jit
 def scored_with_top(logits, token):
     return score(logits, token, top_ids=largest(logits, min(20, logits.shape[1]))[1], details=True)
 

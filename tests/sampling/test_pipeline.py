@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 import pytest
 
 from tests.sampling.batches import STAGES, apply, each, history_of, no_guide, one_of, rows_of
+from toolkit.models.compiler import jit
 from toolkit.sampling.guide import pack
 from toolkit.sampling.params import SamplingParams
 from toolkit.sampling.transforms import PIPELINE, History, temperature
@@ -93,7 +93,7 @@ def test_a_row_does_not_depend_on_its_neighbours_parameters(name, vocab_size):
 def test_other_values_do_not_trace_again(stage):
     traces = []
 
-    @jax.jit
+    @jit
     def counted(x, rows, history, tables):
         traces.append(x.shape)
         return PIPELINE[stage].apply(x, rows, history, tables)
@@ -112,16 +112,16 @@ def test_a_stage_says_which_rows_it_changes(stage):
     tables, (start,) = pack([one_of([1, 2, 4])])
     mixed = [(ACTIVE, start), (ZERO, 0), (NEUTRAL, start), (NEUTRAL, 0)] * 2
     rows, history = rows_of(*(p for p, _ in mixed)), some_history(vocab_size, [n for _, n in mixed])
-    active = np.asarray(jax.jit(current.active)(rows, history))
+    active = np.asarray(jit(current.active)(rows, history))
     logits = shifted(vocab_size)
-    out = np.asarray(jax.jit(current.apply)(logits, rows, history, tables))
+    out = np.asarray(jit(current.apply)(logits, rows, history, tables))
     np.testing.assert_array_equal(bits(out[~active]), bits(logits[~active]))
     assert active.any()
 
 
 def test_temperature_makes_the_largest_logit_zero_for_all_that_follows():
     logits = np.random.default_rng(0).normal(40, 30, (4, 300)).astype(np.float32)
-    out = jax.jit(temperature)(logits, rows_of(*each("temperature", 0.0, 1e-7, 1.0, 2.0)))
+    out = jit(temperature)(logits, rows_of(*each("temperature", 0.0, 1e-7, 1.0, 2.0)))
     assert np.asarray(out).max(axis=1).tolist() == [0] * 4
 
 
@@ -132,6 +132,6 @@ def test_a_whole_pipeline_keeps_at_least_one_token():
     )
     rows, history = rows_of(*[worst] * ROWS), some_history(1500, [0] * ROWS)
     for stage in PIPELINE:
-        logits = np.asarray(jax.jit(stage.apply)(logits, rows, history, no_guide()))
+        logits = np.asarray(jit(stage.apply)(logits, rows, history, no_guide()))
         assert not np.isnan(logits).any() and (logits.max(axis=1) > -np.inf).all()
     assert ((logits > -np.inf).sum(axis=1) == 1).all()

@@ -11,6 +11,7 @@ import pytest
 from tests.oracle.sampler import distribution
 from tests.oracle.strategies import logits as some_logits
 from tests.sampling.batches import apply, each, gather, history_of, one_of, rows_of
+from toolkit.models.compiler import jit
 from toolkit.sampling.guide import pack
 from toolkit.sampling.params import SamplingParams
 from toolkit.sampling.smallest import CANDIDATES, smallest_set
@@ -238,7 +239,7 @@ def test_smallest_set_by_brute_force(vocab_size, guarded):
     keys[keys == 0] = rng.choice([-0.0, 0.0], (keys == 0).sum())
     mass = rng.integers(0, 4, (64, vocab_size)) / 1024  # sums are exact
     target = rng.integers(0, 3 * vocab_size // 2, 64) / 1024
-    found = jax.jit(mask_of, static_argnames="guarded")(
+    found = jit(mask_of, static_argnames="guarded")(
         *(x.astype(np.float32) for x in (keys, mass, target)), guarded=guarded
     )
     for row in range(64):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.sampling.batches import compiled, history_of, no_guide, rows_of
+from toolkit.models.compiler import jit
 from toolkit.sampling.params import SamplingParams
 from toolkit.sampling.sample import PART, Variant
 from toolkit.sampling.vocabulary import BLOCK, largest
@@ -28,7 +29,7 @@ def test_the_largest_are_those_of_a_stable_sort(vocab_size, levels, by_blocks):
     keys[2, 5:] = -np.inf
     keys[3] = -np.inf
     expected = np.argsort(-keys, axis=1, kind="stable")[:, :20]
-    values, ids = jax.jit(largest, static_argnums=1, static_argnames="by_blocks")(
+    values, ids = jit(largest, static_argnums=1, static_argnames="by_blocks")(
         keys, 20, by_blocks=by_blocks
     )
     np.testing.assert_array_equal(ids, expected)

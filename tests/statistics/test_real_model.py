@@ -20,6 +20,7 @@ import toolkit
 from tests.engine.logits import NextLogits, own_logits
 from tests.oracle.sampler import distribution
 from tests.statistics.frequencies import FALSE_ALARM, fit
+from toolkit.models.compiler import jit
 from toolkit.sampling.guide import FREE, Guide, GuideTables, pack
 from toolkit.sampling.params import Report, Rows, SamplingParams, seed_words
 from toolkit.sampling.sample import Variant, sample
@@ -136,7 +137,7 @@ def fits(tokens: Sequence[int], exact: Mapping[int, float]) -> float:
 # Draws through the compiled sampler
 
 
-@jax.jit
+@jit
 def draw_rows(
     logits: jax.Array, history: History, which: jax.Array, rows: Rows, tables: GuideTables
 ) -> jax.Array:

@@ -18,6 +18,7 @@ from toolkit.completion.text import Tokenizer
 from toolkit.engine.steps import Steps
 from toolkit.errors import InvalidRequest
 from toolkit.models import Decoder, KVCache, catalog, checkpoint
+from toolkit.models.compiler import jit
 
 WINDOW = 256
 """Tokens that are scored in one go; none sees those of another window."""
@@ -109,7 +110,7 @@ def _scorer(decoder: Decoder, dtype: DTypeLike) -> Any:
     steps, leaves = Steps.of(decoder)
     length = min(WINDOW, decoder.config.context)
 
-    @jax.jit
+    @jit
     def run(leaves: tuple, tokens: jax.Array, cache: KVCache) -> jax.Array:
         rebuilt = steps.rebuild(leaves)
         hidden, _ = rebuilt(tokens, jnp.zeros(1, jnp.int32), cache)

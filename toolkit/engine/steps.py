@@ -39,6 +39,7 @@ from toolkit.engine.state import (
     resized,
 )
 from toolkit.models.cache import KVCache
+from toolkit.models.compiler import jit
 from toolkit.models.config import ModelConfig
 from toolkit.models.decoder import Decoder
 from toolkit.models.sharding import DATA, Split
@@ -138,7 +139,7 @@ class Steps:
     @functools.cached_property
     def _everywhere(self):
         assert self.split is not None, "a device alone holds everything"
-        return jax.jit(lambda tree: tree, out_shardings=self.split.sharding())
+        return jit(lambda tree: tree, out_shardings=self.split.sharding())
 
     @functools.cached_property
     def empty(self):
@@ -150,7 +151,7 @@ class Steps:
             )
             return self._spread(make, (), STATE)()
 
-        return jax.jit(run, static_argnums=(0, 1, 2))
+        return jit(run, static_argnums=(0, 1, 2))
 
     @functools.cached_property
     def empty_cache(self):
@@ -160,7 +161,7 @@ class Steps:
             make = functools.partial(KVCache.zeros, self.part, rows=rows, slots=slots, dtype=dtype)
             return self._spread(make, (), PROMPTS)()
 
-        return jax.jit(run, static_argnums=(0, 1, 2))
+        return jit(run, static_argnums=(0, 1, 2))
 
     @functools.cached_property
     def prefill(self):
@@ -174,7 +175,7 @@ class Steps:
             return cache, self._final_logits(decoder, hidden, last)
 
         inputs = self.places, PROMPTS, SAME, SAME, SAME, SAME
-        return jax.jit(self._spread(body, inputs, (PROMPTS, PROMPT_LOGITS)), donate_argnums=1)
+        return jit(self._spread(body, inputs, (PROMPTS, PROMPT_LOGITS)), donate_argnums=1)
 
     @functools.cached_property
     def prefill_scored(self):
@@ -206,7 +207,7 @@ class Steps:
             )
             return on_each(leaves, cache, tokens, start, last, packing, targets)
 
-        return jax.jit(run, donate_argnums=1, static_argnums=7)
+        return jit(run, donate_argnums=1, static_argnums=7)
 
     def rows_apart(self, cache: KVCache, logits: Array, rows: int) -> list[tuple[KVCache, Array]]:
         """Each row's own cache and logits; one row's cache is passed on as it is."""
@@ -230,7 +231,7 @@ class Steps:
             outputs = [(PROMPTS, ONE_LOGITS)] * rows
             return self._spread(body, (PROMPTS, PROMPT_LOGITS), outputs)(cache, logits)
 
-        return jax.jit(run, static_argnums=2)
+        return jit(run, static_argnums=2)
 
     @functools.cached_property
     def insert(self):
@@ -265,9 +266,7 @@ class Steps:
                 ),
             )
 
-        return jax.jit(
-            self._spread(body, (STATE, PROMPTS, ONE_LOGITS, SAME), STATE), donate_argnums=0
-        )
+        return jit(self._spread(body, (STATE, PROMPTS, ONE_LOGITS, SAME), STATE), donate_argnums=0)
 
     @functools.cached_property
     def first(self):
@@ -286,7 +285,7 @@ class Steps:
             )
             return on_each(state, rows, tables, pending)
 
-        return jax.jit(run, donate_argnums=0, static_argnums=4)
+        return jit(run, donate_argnums=0, static_argnums=4)
 
     @functools.cached_property
     def decode(self):
@@ -313,9 +312,7 @@ class Steps:
             on_each = self._spread(functools.partial(body, count, variant), inputs, (STATE, DRAWN))
             return on_each(leaves, state, rows, tables)
 
-        return jax.jit(
-            run, donate_argnums=1, static_argnums=(4, 5), compiler_options=compiler_options()
-        )
+        return jit(run, donate_argnums=1, static_argnums=(4, 5), decoding=True)
 
     @functools.cached_property
     def resize(self):
@@ -342,7 +339,7 @@ class Steps:
             on_each = self._spread(functools.partial(body, slots), (STATE, ROWS), STATE)
             return on_each(state, source)
 
-        return jax.jit(run, static_argnums=2)
+        return jit(run, static_argnums=2)
 
     @functools.cached_property
     def stretch(self):
@@ -355,10 +352,4 @@ class Steps:
         def run(cache: KVCache, slots: int) -> KVCache:
             return self._spread(functools.partial(body, slots), (PROMPTS,), PROMPTS)(cache)
 
-        return jax.jit(run, static_argnums=1)
-
-
-def compiler_options() -> dict[str, int]:
-    """What the decode step is compiled with: on CPU the widest vectors, 5 % faster where memory is
-    the limit and without effect on processors that lack them."""
-    return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
+        return jit(run, static_argnums=1)

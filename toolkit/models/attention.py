@@ -28,7 +28,8 @@ from toolkit.models.cache import LayerCache
 ONES = 8
 """Columns of ones in a sum's product; fewer than eight go to another CPU kernel."""
 FEW = 16
-"""Queries that read one head's cache together, of a prompt more, of decoding at most."""
+"""Queries of one step of decoding that read one head's cache together, at most: shared among the
+heads of a group, and no number of a prompt's."""
 FUSED_FROM = 32
 """Queries of a row from which on the fused back end is taken. Not measured yet: `make bench-gpu`
 times both for prompts and for decoding (scenario `gpu_attention`)."""
@@ -125,32 +126,37 @@ def products(
     batch, heads, length, width = q.shape
     both, slots = layer.keys.shape[:2]
     grouped = q.reshape(both, batch * heads // both * length, width)
+    against = against_few_keys if length == 1 and grouped.shape[1] <= FEW else against_keys
     alone = batch * length == 1 and jax.default_backend() == "cpu"
-    scores = (
-        apart(against_keys, grouped, layer.keys) if alone else against_keys(grouped, layer.keys)
-    )
-    scores = scores.reshape(batch, heads, length, slots) * scale
+    by = apart if alone else at_once
+    scores = by(against, grouped, layer.keys).reshape(batch, heads, length, slots) * scale
     scores = scores if cap is None else capped(scores, cap)
     scores = jnp.where(visible[:, None, :, :], scores, -jnp.inf)
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     shares = weights.astype(layer.values.dtype).reshape(both, -1, slots)
-    mixed = apart(over_values, shares, layer.values) if alone else over_values(shares, layer.values)
+    mixed = by(over_values, shares, layer.values)
     total = jnp.sum(weights, axis=-1, keepdims=True) if alone else along_slots(weights)
     return (mixed.reshape(batch, heads, length, width) / total).astype(q.dtype)
 
 
 def against_keys(q: Float[Array, "N Q K"], keys: Float[Array, "N S K"]) -> Float[Array, "N Q S"]:
     """Each query's products with the keys, in float32."""
-    # Few queries: on CPU the product is faster with the keys on the left; the barrier keeps XLA
-    # from turning it round.
-    few = q.shape[1] <= FEW
-    scores = jax.lax.dot_general(
-        *((keys, q) if few else (q, keys)),
+    return jax.lax.dot_general(
+        q,
+        keys,
         (((2,), (2,)), ((0,), (0,))),
         precision=exact(q.dtype),
         preferred_element_type=jnp.float32,
     )
-    return jnp.swapaxes(jax.lax.optimization_barrier(scores), 1, 2) if few else scores
+
+
+def against_few_keys(
+    q: Float[Array, "N Q K"], keys: Float[Array, "N S K"]
+) -> Float[Array, "N Q S"]:
+    """The same for few queries, where on CPU the product is faster with the keys on the left; the
+    barrier keeps XLA from turning it round. The sums come out in another order."""
+    scores = against_keys(keys, q)
+    return jnp.swapaxes(jax.lax.optimization_barrier(scores), 1, 2)
 
 
 def over_values(
@@ -164,6 +170,11 @@ def over_values(
         precision=exact(shares.dtype),
         preferred_element_type=jnp.float32,
     )
+
+
+def at_once(product: Product, left: Float[Array, "N Q A"], right: Array) -> Float[Array, "N Q C"]:
+    """A product as it stands."""
+    return product(left, right)
 
 
 def apart(product: Product, left: Float[Array, "N Q A"], right: Array) -> Float[Array, "N Q C"]:

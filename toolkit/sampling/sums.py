@@ -30,8 +30,11 @@ def in_blocks(x: Float[Array, "B V"], fill: float) -> Float[Array, "B N 256"]:
 def block_sums(blocks: Float[Array, "B N 256"]) -> Float[Array, "B N"]:
     """The sum of each block: `[B, N, 256]` -> `[B, N]`."""
     rows, count = blocks.shape[:2]
+    flat = blocks.reshape(rows * count, BLOCK)
+    if len(flat) == 1:  # by itself it would go to another CPU kernel too
+        return block_sums(jnp.concatenate([blocks, blocks]))[:1]
     sums = jax.lax.dot_general(
-        blocks.reshape(rows * count, BLOCK),
+        flat,
         jnp.ones((ONES, BLOCK), jnp.float32),
         (((1,), (1,)), ((), ())),
         precision=jax.lax.Precision.HIGHEST,

@@ -142,12 +142,13 @@ def min_tokens(logits: Float[Array, "B V"], rows: Rows, history: History) -> Flo
 def temperature(logits: Float[Array, "B V"], rows: Rows) -> Float[Array, "B V"]:
     """Subtract the largest logit, then divide by T; the largest becomes 0.
 
-    T = 0 keeps nothing but the largest logit, the lowest id among equals. A tiny T sends the others
-    to -inf without a NaN.
+    A tiny T sends the others to -inf without a NaN. The minimum with 0 changes no number: it keeps
+    the compiler from drawing the division into a subtraction that follows, which would round other
+    bits in one place than in another, while cuts compare the numbers of two places.
     """
     t = rows.temperature[:, None]
     top = highest(jnp.max(logits, axis=-1, keepdims=True))
-    return (logits - top) / jnp.where(t == 0, 1.0, t)
+    return jnp.minimum((logits - top) / jnp.where(t == 0, 1.0, t), 0.0)
 
 
 def _row_index(ids: Int[Array, "B M"]) -> Int[Array, "B M"]:

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from toolkit.engine.steps import DecodeState, Steps, compiler_options
+from toolkit.engine.steps import DecodeState, Steps
+from toolkit.models.compiler import jit
 from toolkit.models.config import ModelConfig
 from toolkit.models.decoder import Decoder
 from toolkit.sampling.guide import pack
@@ -82,7 +83,7 @@ class Parts:
             position = state.position + 1
             return dataclasses.replace(state, cache=cache, logits=logits, position=position)
 
-        compiled = jax.jit(run, donate_argnums=1, compiler_options=compiler_options())
+        compiled = jit(run, donate_argnums=1, decoding=True)
         return functools.partial(compiled, self.leaves)
 
     @functools.cached_property
@@ -101,7 +102,7 @@ class Parts:
                 x = x + small * jnp.sum(y, axis=1, keepdims=True)
             return x
 
-        compiled = jax.jit(run, compiler_options=compiler_options())
+        compiled = jit(run, decoding=True)
         return functools.partial(compiled, self.matrices)
 
     @property
