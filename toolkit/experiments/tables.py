@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ from toolkit.experiments.settings import LIMITS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from toolkit.analysis.frames.sequence import Sequence as Choice
 
 NAMES = ("requests", "tokens", "candidates")
 CHUNK = 256
@@ -147,32 +150,35 @@ def _part(group: Sequence[Pair], names: Sequence[str]) -> dict[str, pd.DataFrame
     """The frames of these names, of some cells, without metrics."""
     import pandas as pd
 
-    from toolkit.analysis.frames.levels import candidate_frame, requests, token_frame
+    from toolkit.analysis.frames.levels import candidate_frame, request_frame, token_frame
     from toolkit.analysis.frames.read import sequences
 
     made: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
     for kind, members in itertools.groupby(group, lambda pair: "record" in pair[1]):
         cells = list(members)
         lines = {line["cell_id"]: line for line, _ in cells}
-        if kind:
-            answers: list[Any] = [record_of(line, reply) for line, reply in cells]
-            once = list({record.id: record for record in answers}.values())
-            counts = [len(record.choices) + len(record.rejected) for record in answers]
-        else:
-            answers = [_body(line, reply) for line, reply in cells]
-            once = list({body["id"]: body for body in answers}.values())
-            counts = [len(body["choices"]) for body in answers]
+        once = {line["cell_id"]: (line, reply) for line, reply in cells}.values()
+        read = sequences([(record_of if kind else _body)(*pair) for pair in once], rejected=True)
         if "requests" in made:
-            choices = requests(answers)
-            owners = [pair for pair, count in zip(cells, counts, strict=True) for _ in range(count)]
+            of = _by_request(read)
+            rows = [(pair, one) for pair in cells for one in of[pair[0]["cell_id"]]]
+            choices, owners = request_frame(one for _, one in rows), [pair for pair, _ in rows]
             choices = _filled(choices, owners) if not kind else choices
             made["requests"].append(_placed(choices, [line for line, _ in owners]))
-        read = sequences(once) if {"tokens", "candidates"} & made.keys() else []
+        shown = [one for one in read if not one.facts.get("rejected")]
         if "tokens" in made:
-            made["tokens"].append(_keyed(token_frame(read), lines))
+            made["tokens"].append(_keyed(token_frame(shown), lines))
         if "candidates" in made:
-            made["candidates"].append(_keyed(candidate_frame(read), lines))
+            made["candidates"].append(_keyed(candidate_frame(shown), lines))
     return {name: _joined(pd, parts, name) for name, parts in made.items()}
+
+
+def _by_request(read: Iterable[Choice]) -> dict[Any, list[Choice]]:
+    """The choices of each request."""
+    found = collections.defaultdict(list)
+    for one in read:
+        found[one.request_id].append(one)
+    return found
 
 
 def _body(line: Mapping[str, Any], reply: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,11 @@ def candidate_frame(read: Iterable[Sequence]) -> pd.DataFrame:
     return typed((row for sequence in read for row in _candidate_rows(sequence)), "candidates/1")
 
 
+def request_frame(read: Iterable[Sequence]) -> pd.DataFrame:
+    """`requests` of what was read already."""
+    return typed((_request_row(sequence) for sequence in read), "requests/1")
+
+
 def requests(answers: Any) -> pd.DataFrame:
     """One row a choice: parameters, text, counts, likelihood and times.
 
@@ -58,8 +63,7 @@ def requests(answers: Any) -> pd.DataFrame:
     nats) and `perplexity` are over the tokens of the completion, EOS included, and NA unless all
     have a log-probability.
     """
-    rows = [_request_row(sequence) for sequence in sequences(answers, rejected=True)]
-    return typed(rows, "requests/1")
+    return request_frame(sequences(answers, rejected=True))
 
 
 def _token_rows(sequence: Sequence) -> Iterator[dict[str, Any]]:
