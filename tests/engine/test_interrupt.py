@@ -38,6 +38,41 @@ def test_interrupt_while_prompts_are_computed(lm, interruptible):
     assert lm.stats().prefilled - before < 3 * 512
 
 
+def test_a_long_prompt_that_is_cancelled_ends_and_leaves_nothing(lm):
+    """Few chunks are sent ahead of the device, and its cache is given back while nobody asks."""
+    prompt = [100 + i % 3000 for i in range(8 * 512)]
+    before = lm.stats().prefilled
+    stream = lm.stream(prompt, max_tokens=1)
+    wait_until(lambda: lm.stats().prefilled > before)
+    stream.close()
+    wait_until(lambda: lm.engine._prefill is None)
+    assert lm.stats().prefilled - before < len(prompt)
+    lm.complete("x", max_tokens=1)
+    assert lm.stats().prefilled - before < len(prompt) + 512
+
+
+def wait_until(happened):
+    """Look again and again, a minute at most."""
+    end = time.perf_counter() + 60
+    while not happened():
+        assert time.perf_counter() < end
+        time.sleep(0.001)
+
+
+def test_a_script_that_ends_in_the_middle_of_a_stream_says_nothing():
+    script = """
+import toolkit
+lm = toolkit.load()
+unread = lm.stream("ab", max_tokens=100, ignore_eos=True)
+begun = lm.stream("ab", max_tokens=100, ignore_eos=True)
+next(begun)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "Traceback" not in done.stderr and "Error" not in done.stderr
+
+
 def test_closing_a_stream_from_another_thread(lm):
     stream = lm.stream("Once upon a time", **LONG)
     next(stream)

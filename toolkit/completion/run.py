@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import queue
 import secrets
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -131,8 +132,11 @@ class Run:
         """How many events nobody has read yet."""
         return self._events.qsize()
 
-    def cancel(self) -> None:
-        """Give the rows back; for a finished run nothing is left to do."""
+    def cancel(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        """Give the rows back; for a finished run nothing is left to do, nor while Python ends: the
+        engine has ended before, and the names used here may be gone."""
+        if ending():
+            return
         tickets = list(self._by_ticket)
         self._by_ticket.clear()
         self.lm.engine.cancel(tickets)

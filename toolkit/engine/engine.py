@@ -100,6 +100,7 @@ class Engine:
         self._batch = Batch(self.steps, self._scheduler, self.stats, dtype=self.dtype)
         self._prefill: Prefill | None = None
         self._blocks: collections.deque[Block] = collections.deque()
+        self._chunks: collections.deque[jax.Array] = collections.deque()  # logits after them
         self._clock = 0.0
         self._arriving: list[tuple[Ticket, Prefix]] = []  # left the queue, have no row yet
         self._trials = Trials()
@@ -201,10 +202,17 @@ class Engine:
                 if not self._trials:
                     self._scheduler.waiting.extend(self._inbox)
                     self._inbox.clear()
-                self._scheduler.drop_finished()
+                self._drop_finished()
                 if self._closed or self._busy:
                     return not self._closed
                 self._wake.wait()
+
+    def _drop_finished(self) -> None:
+        """Free what tickets that are over or cancelled held: rows, and a prompt's cache."""
+        self._scheduler.drop_finished()
+        waiting = self._scheduler.waiting
+        if self._prefill and not (waiting and self._prefill.serves(waiting[0].job)):
+            self._prefill = None
 
     @property
     def _busy(self) -> bool:
@@ -248,6 +256,7 @@ class Engine:
         """Whatever the device has computed may be lost, or may fail when it is read."""
         self._scheduler.rows = []
         self._blocks.clear()
+        self._chunks.clear()
         self._arriving = []
         self._prefill = None
         self._batch.clear()
@@ -297,8 +306,12 @@ class Engine:
                 with self.stats.watch("stretch"):
                     self._prefill = Prefill.begin(group, self.steps, self.leaves, self._prefixes)
                 self.stats.reused += self._prefill.reused
+            while len(self._chunks) >= IN_FLIGHT:  # what was sent can no longer be cancelled
+                jax.block_until_ready(self._chunks.popleft())
             with self.stats.watch(self._prefill.program):
                 count = self._prefill.advance()
+            if self._prefill.logits is not None:
+                self._chunks.append(self._prefill.logits)
             if self._prefill.done:
                 with self.stats.watch("rows_apart"):
                     results = self._prefill.results()

@@ -81,7 +81,7 @@ class SharedEngine(Engine):
                 self._scheduler.waiting.extend(tickets)
                 if orders.forget:
                     self._prefixes.clear()
-                self._scheduler.drop_finished()
+                self._drop_finished()
                 if self._busy and not closed:
                     self._turn()
             self._closed = True
