@@ -61,7 +61,7 @@ def test_a_row_has_the_same_bits_in_every_product(outs, inputs):
 
 
 @pytest.mark.parametrize(("outs", "inputs"), [*SIZES, (5, 100)])
-@pytest.mark.parametrize("rows", range(1, kernels.FEW + 1))
+@pytest.mark.parametrize("rows", [*range(1, 9), 31, 64, 65])
 def test_products_of_whole_numbers_are_those_of_xla(rows, outs, inputs):
     rng = np.random.default_rng(rows)
     digits, kernel = (
@@ -71,6 +71,17 @@ def test_products_of_whole_numbers_are_those_of_xla(rows, outs, inputs):
     np.testing.assert_array_equal(whole_sums(digits, kernel), expected)
     with kernels.using("product"):
         np.testing.assert_array_equal(whole_sums(digits, kernel), expected)
+
+
+@pytest.mark.parametrize("rows", [3, 32])
+def test_the_largest_whole_numbers(rows):
+    """Sums beyond 2^24, which float32 rounds, once and as XLA does; float32 has all of these."""
+    signs = np.where(np.arange(7) % 2, -127, 127)[:, None]
+    kernel = jnp.asarray(np.broadcast_to(signs, (7, 8192)), jnp.int8)
+    digits = jnp.full((rows, 8192), -127, jnp.int8)
+    with kernels.using("product"):
+        found = np.asarray(whole_sums(digits, kernel))
+    np.testing.assert_array_equal(found, np.broadcast_to(-127.0 * signs[:, 0] * 8192, found.shape))
 
 
 def test_products_at_the_same_time_end_alike():

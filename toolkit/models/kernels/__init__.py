@@ -11,7 +11,6 @@ costs nothing. Without the extra everything runs in XLA alone.
 """
 
 from toolkit.models.kernels.calls import (
-    FEW,
     LANES,
     Operation,
     attention,
@@ -21,10 +20,9 @@ from toolkit.models.kernels.calls import (
     using,
     whole_product,
 )
-from toolkit.models.kernels.library import prepare, wanted
+from toolkit.models.kernels.library import prepare, wanted, whole_rows
 
 __all__ = [
-    "FEW",
     "LANES",
     "Operation",
     "attention",
@@ -35,4 +33,5 @@ __all__ = [
     "using",
     "wanted",
     "whole_product",
+    "whole_rows",
 ]

@@ -18,10 +18,6 @@ from toolkit.models.config import ModelConfig
 LANES = 16
 """Features of a head are taken so many at a time."""
 
-FEW = 6
-"""Rows up to which 8-bit kernels are quicker here than in XLA, which uses the processor's own
-products of whole numbers."""
-
 Operation = Literal["product", "attention"]
 _in_use: contextvars.ContextVar[tuple[Operation, ...]] = contextvars.ContextVar("kernels")
 
@@ -59,9 +55,9 @@ def product(
 
 
 def whole_product(
-    x: Float[Array, "rows inputs"], kernel: Int8[Array, "outputs inputs"]
+    x: Int8[Array, "rows inputs"], kernel: Int8[Array, "outputs inputs"]
 ) -> Float[Array, "rows outputs"]:
-    """The same for whole numbers, in the kernel of 8 bits, and at most FEW rows."""
+    """The same for 8-bit whole numbers, exact, and at most `library.whole_rows` rows."""
     result = jax.ShapeDtypeStruct((x.shape[0], kernel.shape[0]), jnp.float32)
     return jax.ffi.ffi_call("toolkit_whole_product", result)(x, kernel)
 

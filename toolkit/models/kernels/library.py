@@ -65,10 +65,16 @@ def prepare(folder: Path) -> None:
             return
         library = ctypes.CDLL(str(_compiled(folder)))
         library.set_team_size(_cores())
+        library.whole_rows.restype = ctypes.c_int64
         for name in OPERATIONS:
             call = jax.ffi.pycapsule(getattr(library, name))
             jax.ffi.register_ffi_target(name, call, platform="cpu")
         _libraries.append(library)
+
+
+def whole_rows() -> int:
+    """Most rows of an 8-bit product on this processor; the kernels are prepared."""
+    return _libraries[0].whole_rows()
 
 
 def _cores() -> int:

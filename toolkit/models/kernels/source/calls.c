@@ -16,7 +16,7 @@ static int asked_for_version(XLA_FFI_CallFrame *frame) {
 static XLA_FFI_Error *out_of_memory(XLA_FFI_CallFrame *frame) {
     XLA_FFI_Error_Create_Args args = {0};
     args.struct_size = sizeof args;
-    args.message = "No memory for the scores of attention.";
+    args.message = "No memory beside the result of a kernel.";
     args.errc = XLA_FFI_Error_Code_RESOURCE_EXHAUSTED;
     return frame->api->XLA_FFI_Error_Create(&args);
 }
@@ -33,8 +33,9 @@ XLA_FFI_Error *toolkit_whole_product(XLA_FFI_CallFrame *frame) {
     if (asked_for_version(frame)) return 0;
     XLA_FFI_Buffer *x = frame->args.args[0], *kernel = frame->args.args[1];
     XLA_FFI_Buffer *y = frame->rets.rets[0];
-    whole_product(x->data, kernel->data, y->data, x->dims[0], x->dims[1], kernel->dims[0]);
-    return 0;
+    int done =
+        whole_product(x->data, kernel->data, y->data, x->dims[0], x->dims[1], kernel->dims[0]);
+    return done ? 0 : out_of_memory(frame);
 }
 
 XLA_FFI_Error *toolkit_attention(XLA_FFI_CallFrame *frame) {

@@ -6,9 +6,11 @@
 void product(const float *x, const float *kernel, float *y, int64_t rows, int64_t inputs,
              int64_t outs);
 
-/* The same for whole numbers in x, 8-bit ones in the kernel, and at most six rows. */
-void whole_product(const float *x, const int8_t *kernel, float *y, int64_t rows, int64_t inputs,
-                   int64_t outs);
+/* The same for 8-bit whole numbers, and at most `whole_rows` rows. Zero when memory cannot be had,
+   else one. */
+int64_t whole_rows(void);
+int whole_product(const int8_t *x, const int8_t *kernel, float *y, int64_t rows, int64_t inputs,
+                  int64_t outs);
 
 typedef struct {
     const float *queries;       /* [batch * both, queries of a head's group, width] */

@@ -12,14 +12,15 @@
 #define REST()
 #endif
 
-enum { AWAKE = 4000 }; /* rests before a thread sleeps */
+enum { AWAKE = 20000 }; /* rests before a thread sleeps */
 
 static struct {
     pthread_mutex_t busy, lock;
     pthread_cond_t wake;
     atomic_uint turn;       /* counts the jobs */
     atomic_int sleeping;    /* members that wait for `wake` */
-    atomic_int working;     /* members that have not yet left the job */
+    atomic_int open;        /* whether a member may still join the job */
+    atomic_int working;     /* members that have joined, or are looking whether they may */
     atomic_llong next;      /* first part that nobody has taken */
     Work work;
     const void *job;
@@ -51,8 +52,9 @@ static void await_turn(unsigned seen) {
 static void *member(void *first) {
     for (unsigned seen = (unsigned)(uintptr_t)first;;) {
         await_turn(seen);
-        seen++;
-        take_parts();
+        seen = atomic_load(&team.turn);
+        atomic_fetch_add(&team.working, 1);
+        if (atomic_load(&team.open)) take_parts();
         atomic_fetch_sub(&team.working, 1);
     }
     return 0;
@@ -84,7 +86,7 @@ void together(Work work, const void *job, int64_t parts) {
     enlist();
     team.work = work, team.job = job, team.parts = parts;
     atomic_store(&team.next, 0);
-    atomic_store(&team.working, team.members);
+    atomic_store(&team.open, 1);
     atomic_fetch_add(&team.turn, 1);
     if (atomic_load(&team.sleeping)) {
         pthread_mutex_lock(&team.lock);
@@ -92,6 +94,7 @@ void together(Work work, const void *job, int64_t parts) {
         pthread_mutex_unlock(&team.lock);
     }
     take_parts();
+    atomic_store(&team.open, 0); /* who is still asleep need not be waited for */
     while (atomic_load(&team.working)) REST();
     pthread_mutex_unlock(&team.busy);
 }
