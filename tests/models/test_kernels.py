@@ -69,7 +69,7 @@ def test_products_of_whole_numbers_are_those_of_xla(rows, outs, inputs):
     )
     expected = np.asarray(digits, np.int64) @ np.asarray(kernel, np.int64).T
     np.testing.assert_array_equal(whole_sums(digits, kernel), expected)
-    with kernels.using("product"):
+    with kernels.using("whole"):
         np.testing.assert_array_equal(whole_sums(digits, kernel), expected)
 
 
@@ -79,7 +79,7 @@ def test_the_largest_whole_numbers(rows):
     signs = np.where(np.arange(7) % 2, -127, 127)[:, None]
     kernel = jnp.asarray(np.broadcast_to(signs, (7, 8192)), jnp.int8)
     digits = jnp.full((rows, 8192), -127, jnp.int8)
-    with kernels.using("product"):
+    with kernels.using("whole"):
         found = np.asarray(whole_sums(digits, kernel))
     np.testing.assert_array_equal(found, np.broadcast_to(-127.0 * signs[:, 0] * 8192, found.shape))
 
@@ -214,6 +214,21 @@ def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(monkeypatch, tmp_pat
     assert library.SWITCH in str(caught.value)
     assert list(tmp_path.iterdir()) == []
     assert "Compiling the kernels" in capfd.readouterr().err
+
+
+def test_a_damaged_file_is_compiled_anew(monkeypatch, tmp_path):
+    """A library that ends early would end the process when it is loaded."""
+    monkeypatch.setattr(library, "_compile", lambda made, scratch: made.write_bytes(b"whole"))
+    made = library._compiled(tmp_path)
+    made.write_bytes(b"wh")
+    assert library._compiled(tmp_path) == made and made.read_bytes() == b"whole"
+
+
+def test_a_folder_that_cannot_be_used_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(library, "_libraries", [])
+    (tmp_path / "kernels").write_text("a file")
+    with pytest.raises(UnsupportedModel, match=r"kernels=False"):
+        library.prepare(tmp_path / "kernels")
 
 
 def test_the_compiled_file_is_named_after_what_decides_its_content(monkeypatch):

@@ -97,7 +97,9 @@ class Decoder(nnx.Module):
             return ()
         short = self.config.kernels == "short" and tokens is not None and tokens.size <= SHORT
         few = tokens is None or tokens.shape[1] == 1 or short
-        return ("product", "attention") if few else ("attention",)
+        # In strict mode 8-bit products go one way for any number of rows, which is XLA's.
+        whole = ("whole",) if self.config.kernels == "short" else ()
+        return ("product", *whole, "attention") if few else ("attention",)
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]

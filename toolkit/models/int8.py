@@ -68,7 +68,7 @@ def whole_sums(
     digits: Int8[Array, "N inputs"], kernel: Int8[Array, "outputs inputs"]
 ) -> Float[Array, "N outputs"]:
     """Every row with every row of the kernel, exact: `[N, K]`, `[out, K]` -> `[N, out]`."""
-    if kernels.fit("product") and digits.shape[0] <= kernels.whole_rows():
+    if kernels.fit("whole") and digits.shape[0] <= kernels.whole_rows():
         return kernels.whole_product(digits, kernel)
     summed = jax.lax.dot_general(
         kernel, digits, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32

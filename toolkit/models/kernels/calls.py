@@ -18,7 +18,7 @@ from toolkit.models.config import ModelConfig
 LANES = 16
 """Features of a head are taken so many at a time."""
 
-Operation = Literal["product", "attention"]
+Operation = Literal["product", "whole", "attention"]
 _in_use: contextvars.ContextVar[tuple[Operation, ...]] = contextvars.ContextVar("kernels")
 
 

@@ -27,6 +27,10 @@ OPERATIONS = ("toolkit_product", "toolkit_whole_product", "toolkit_attention")
 SWITCH = "TOOLKIT_KERNELS"
 """Environment variable: "off" does without the kernels where they are installed."""
 COMPILER = "ziglang"
+PATIENCE = 600
+"""Seconds that the compiler may take; it takes about four."""
+NOTED = ".sha256"
+"""Beside the library: the sum of its content."""
 FLAGS = ("-std=c11", "-O3", "-mcpu=native", "-ffp-contract=on", "-shared", "-fPIC")
 
 _lock = threading.Lock()
@@ -63,7 +67,13 @@ def prepare(folder: Path) -> None:
     with _lock:
         if _libraries:
             return
-        library = ctypes.CDLL(str(_compiled(folder)))
+        try:
+            library = ctypes.CDLL(str(_compiled(folder)))
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise UnsupportedModel(
+                f"The kernels cannot be made or loaded under {folder}: {error} "
+                f"Do without them: load(..., kernels=False), or set {SWITCH}=off."
+            ) from error
         library.set_team_size(_cores())
         library.whole_rows.restype = ctypes.c_int64
         for name in OPERATIONS:
@@ -85,17 +95,31 @@ def _cores() -> int:
 
 
 def _compiled(folder: Path) -> Path:
-    """The library's file. Written beside its final place and renamed: two processes end well."""
+    """The library's file. Written beside its final place and renamed: two processes end well. One
+    that is damaged, which would end the process when it is loaded, is made anew."""
     library = folder / f"kernels-{_sum()}.so"
-    if library.is_file():
+    if _intact(library):
         return library
     print("Compiling the kernels for this processor, once ...", file=sys.stderr, flush=True)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         made = Path(scratch) / library.name
         _compile(made, Path(scratch))
+        noted = made.with_suffix(NOTED)
+        noted.write_text(_digest(made))
+        noted.replace(library.with_suffix(NOTED))
         made.replace(library)
     return library
+
+
+def _intact(library: Path) -> bool:
+    """Whether the file is there and what was compiled."""
+    noted = library.with_suffix(NOTED)
+    return library.is_file() and noted.is_file() and noted.read_text() == _digest(library)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _sum() -> str:
@@ -113,7 +137,13 @@ def _compile(made: Path, scratch: Path) -> None:
     command += [*map(str, sorted(SOURCE.glob("*.c"))), "-lm", "-lpthread", "-o", str(made)]
     caches = {name: str(scratch) for name in ("ZIG_LOCAL_CACHE_DIR", "ZIG_GLOBAL_CACHE_DIR")}
     done = subprocess.run(
-        command, env={**os.environ, **caches}, capture_output=True, text=True, check=False
+        command,
+        env={**os.environ, **caches},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=PATIENCE,
     )
     if done.returncode:
         raise UnsupportedModel(

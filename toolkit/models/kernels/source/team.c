@@ -2,6 +2,7 @@
    of them with microseconds between, and asleep after that. */
 #include "team.h"
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #if defined(__x86_64__)
@@ -12,7 +13,10 @@
 #define REST()
 #endif
 
-enum { AWAKE = 20000 }; /* rests before a thread sleeps */
+enum {
+    AWAKE = 20000,  /* rests before a thread sleeps */
+    PATIENCE = 200, /* rests before the caller lets another thread have its core */
+};
 
 static struct {
     pthread_mutex_t busy, lock;
@@ -95,6 +99,10 @@ void together(Work work, const void *job, int64_t parts) {
     }
     take_parts();
     atomic_store(&team.open, 0); /* who is still asleep need not be waited for */
-    while (atomic_load(&team.working)) REST();
+    for (int rests = 0; atomic_load(&team.working); rests++)
+        if (rests < PATIENCE)
+            REST();
+        else
+            sched_yield();
     pthread_mutex_unlock(&team.busy);
 }
