@@ -4,7 +4,10 @@ had."""
 from __future__ import annotations
 
 import concurrent.futures
+import ctypes
 import dataclasses
+import itertools
+import platform
 from typing import Any
 
 import jax.numpy as jnp
@@ -82,6 +85,22 @@ def test_the_largest_whole_numbers(rows):
     with kernels.using("whole"):
         found = np.asarray(whole_sums(digits, kernel))
     np.testing.assert_array_equal(found, np.broadcast_to(-127.0 * signs[:, 0] * 8192, found.shape))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for another x86 processor")
+def test_whole_numbers_on_a_processor_without_products_of_them(monkeypatch, tmp_path):
+    flags = [flag.replace("native", "x86_64_v3") for flag in library.FLAGS]
+    monkeypatch.setattr(library, "FLAGS", flags)
+    other = ctypes.CDLL(str(library._compiled(tmp_path)))
+    assert other.whole_rows() == 6
+    for rows, inputs, low in itertools.product(range(1, 7), (5, 576, 14336), (-127, 100)):
+        rng = np.random.default_rng(rows)
+        x, kernel = (rng.integers(low, 128, (n, inputs), np.int8) for n in (rows, 9))
+        y = np.zeros((rows, 9), np.float32)
+        pointers = (ctypes.c_void_p(array.ctypes.data) for array in (x, kernel, y))
+        other.whole_product(*pointers, *map(ctypes.c_int64, (rows, inputs, 9)))
+        exact = x.astype(np.int64) @ kernel.astype(np.int64).T
+        np.testing.assert_array_equal(y, exact.astype(np.float32))
 
 
 def test_products_at_the_same_time_end_alike():
@@ -255,3 +274,16 @@ def test_a_model_does_without_them_where_the_compiler_fails(monkeypatch, folder)
         assert not lm.engine.config.kernels
     with pytest.raises(UnsupportedModel, match="no compiler today"):
         toolkit.load(folder, kernels=True)
+
+
+@pytest.mark.slow
+def test_strict_mode_holds_with_8_bit_weights(folder):
+    with toolkit.load(folder, strict=True, quant="int8", kernels=True) as lm:
+
+        def drawn(number: int) -> list[tuple[int, float]]:
+            answer = lm.complete(f"Number {number} is", seed=7, max_tokens=10, logprobs=5)
+            return [(token.id, token.logprob) for token in answer.record.choices[0].tokens]
+
+        alone = [drawn(number) for number in range(10)]
+        with concurrent.futures.ThreadPoolExecutor(10) as threads:
+            assert list(threads.map(drawn, range(10))) == alone

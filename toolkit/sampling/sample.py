@@ -140,6 +140,7 @@ def _sample(
     dropped = jnp.zeros(top_ids.shape, jnp.int32)
     legal, dropped = run.edits(logits, dropped)
     # Cuts compare logits with each other, so all must see the same bits: no fusion makes its own.
+    # On a CPU the barrier is gone before fusion, and the end of `temperature` sees to it.
     tempered = jax.lax.optimization_barrier(TEMPERATURE.apply(legal, rows, history, tables))
     dropped = run.marked(dropped, run.at_top(legal), run.at_top(tempered), TEMPERATURE.name)
     kept, dropped = run.cuts(tempered, dropped)

@@ -123,10 +123,12 @@ int whole_product(const int8_t *x, const int8_t *kernel, float *y, int64_t rows,
 
 #else
 
-/* As floats: in a lane a sum is exact, since it stays below 2^24 for up to 16,000 inputs. */
+/* As floats: in a lane a sum is exact, since it stays below 2^24 for up to 16,000 inputs. The lanes
+   are added as whole numbers. */
 enum { AHEAD = 4096 }; /* bytes between what is multiplied and what is asked for */
 
 typedef int8_t Bytes __attribute__((vector_size(16), aligned(1)));
+typedef int32_t Wholes __attribute__((vector_size(64)));
 
 int64_t whole_rows(void) { return MOST_ROWS; }
 
@@ -135,6 +137,13 @@ INLINE Lanes weights(const int8_t *at, int64_t count) {
     Bytes bytes = {0};
     memcpy(&bytes, at, (size_t)count);
     return __builtin_convertvector(bytes, Lanes);
+}
+
+INLINE float whole_sum(Lanes even, Lanes odd) {
+    Wholes both = __builtin_convertvector(even, Wholes) + __builtin_convertvector(odd, Wholes);
+    int32_t sum = 0;
+    for (int lane = 0; lane < LANES; lane++) sum += both[lane];
+    return (float)sum;
 }
 
 /* One row of the kernel with all rows of x; two sums each, because one would wait for itself. */
@@ -160,22 +169,21 @@ INLINE void dots(int rows, const float *x, const int8_t *w, float *y, int64_t in
         for (int i = 0; i < rows; i++) even[i] += loaded_some(x + i * inputs + at, count) * last;
     }
 #pragma unroll
-    for (int i = 0; i < rows; i++) y[i * stride] = sum(even[i] + odd[i]);
+    for (int i = 0; i < rows; i++) y[i * stride] = whole_sum(even[i], odd[i]);
 }
 
 static void whole_part(const void *job, int64_t part) {
     const Product *p = job;
-    const float *x = p->x;
     int64_t out = part * p->share, end = out + p->share < p->outs ? out + p->share : p->outs;
     for (; out < end; out++) {
         const int8_t *w = p->kernel + out * p->inputs;
         switch (p->rows) {
-        case 1: dots(1, x, w, p->y + out, p->inputs, p->outs); break;
-        case 2: dots(2, x, w, p->y + out, p->inputs, p->outs); break;
-        case 3: dots(3, x, w, p->y + out, p->inputs, p->outs); break;
-        case 4: dots(4, x, w, p->y + out, p->inputs, p->outs); break;
-        case 5: dots(5, x, w, p->y + out, p->inputs, p->outs); break;
-        case 6: dots(6, x, w, p->y + out, p->inputs, p->outs); break;
+        case 1: dots(1, p->x, w, p->y + out, p->inputs, p->outs); break;
+        case 2: dots(2, p->x, w, p->y + out, p->inputs, p->outs); break;
+        case 3: dots(3, p->x, w, p->y + out, p->inputs, p->outs); break;
+        case 4: dots(4, p->x, w, p->y + out, p->inputs, p->outs); break;
+        case 5: dots(5, p->x, w, p->y + out, p->inputs, p->outs); break;
+        case 6: dots(6, p->x, w, p->y + out, p->inputs, p->outs); break;
         }
     }
 }
