@@ -13,9 +13,9 @@ import pytest
 from flax import nnx
 
 from tests.models.tiny_families import CASES, LENGTHS, prompts, weights, write_case
+from toolkit.kernels import prepare
 from toolkit.models import Decoder, KVCache, load
 from toolkit.models.families import FAMILIES, read_config, weight_parts
-from toolkit.models.kernels import prepare
 from toolkit.models.packing import Packing
 
 GOLDEN = Path(__file__).parents[1] / "golden/families.npz"

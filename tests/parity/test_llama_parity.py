@@ -15,10 +15,10 @@ torch = pytest.importorskip("torch", reason="`make test-parity` installs it")
 
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
+from toolkit.kernels import prepare  # noqa: E402
 from toolkit.models import KVCache, load  # noqa: E402
 from toolkit.models.catalog import EMBEDDED, download  # noqa: E402
 from toolkit.models.compiler import jit  # noqa: E402
-from toolkit.models.kernels import prepare  # noqa: E402
 
 pytestmark = pytest.mark.parity
 

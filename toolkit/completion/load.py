@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from toolkit import kernels as library
 from toolkit.completion.complete import LM
 from toolkit.completion.parameters import Parameters
 from toolkit.completion.record import Completion
@@ -29,8 +30,8 @@ from toolkit.engine.shared import SharedEngine
 from toolkit.errors import InvalidRequest, UnsupportedModel
 from toolkit.models import adapter as adapters
 from toolkit.models import catalog, checkpoint
-from toolkit.models import kernels as library
 from toolkit.models.config import ModelConfig
+from toolkit.models.decoder import holds_bits
 from toolkit.models.prepared import sha256
 from toolkit.models.sharding import Split
 
@@ -135,7 +136,7 @@ def _rows(
     return scheduler.Limits(
         max_rows=min(max_batch, scheduler.STRICT_ROWS * groups) if strict else max_batch,
         strict=strict,
-        min_rows=(2 if strict and not library.hold_bits(config) else 1) * groups,
+        min_rows=(2 if strict and not holds_bits(config) else 1) * groups,
         groups=groups,
         context=context,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from toolkit.models.processor import processor
+from toolkit.kernels.processor import processor
 
 
 def keep_programs(folder: Path) -> None:

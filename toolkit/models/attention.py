@@ -2,7 +2,7 @@
 
     products   two products and a softmax between them, in float32: every device and dtype, every
                step of decoding, soft caps
-    kernel     `toolkit.models.kernels`, where that extra is installed: float32 on CPU
+    kernel     `toolkit.kernels`, where that extra is installed: float32 on CPU
     fused      `jax.nn.dot_product_attention`, on CUDA cuDNN's flash attention, which never writes
                the scores to memory: prompts in half precision
 
@@ -22,7 +22,7 @@ import jax.extend
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from toolkit.models import kernels
+from toolkit import kernels
 from toolkit.models.cache import LayerCache
 
 ONES = 8
@@ -63,7 +63,9 @@ def attend(
         kernel = width % kernels.LANES == 0 and kernels.fit("attention", *arrays)
         backend = "kernel" if kernel else suited(q.dtype, length, width, cap)
     if backend == "kernel":
-        return kernels.attention(q, layer, start, scale=factor, cap=cap, window=window)
+        return kernels.attention(
+            q, layer.keys, layer.values, start, scale=factor, cap=cap, window=window
+        )
     visible = seen(start, length, layer.keys.shape[1], window)
     if backend == "fused":
         return fused(q, layer, visible, factor)

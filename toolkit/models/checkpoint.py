@@ -54,7 +54,7 @@ def load(
 ) -> Decoder:
     """The decoder of a folder, with its weights as `dtype`, or those of projections as `quant`, and
     with a LoRA adapter merged. With a `split`, one device's decoder, whose arrays lie on all.
-    `kernels`: what it computes with `toolkit.models.kernels`, which are prepared.
+    `kernels`: what it computes with `toolkit.kernels`, which are prepared.
 
     Raises CheckpointError for files that are missing, damaged or do not fit the configuration,
     UnsupportedModel for what is not handled.

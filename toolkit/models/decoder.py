@@ -24,7 +24,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from toolkit.models import kernels
+from toolkit import kernels
 from toolkit.models.attention import capped
 from toolkit.models.block import Block, Turns
 from toolkit.models.cache import KVCache
@@ -37,6 +37,12 @@ from toolkit.models.sharding import looked_up
 
 SHORT = 64
 """Tokens of a call up to which the compiled kernels are quicker than XLA's products."""
+
+
+def holds_bits(config: ModelConfig) -> bool:
+    """Whether a row has the same bits alone as among others, because of the compiled kernels."""
+    whole = config.kernels == "decoding" and config.quant is None
+    return whole and config.head_width % kernels.LANES == 0
 
 
 class Decoder(nnx.Module):

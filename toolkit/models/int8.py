@@ -23,7 +23,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int8
 
-from toolkit.models import kernels
+from toolkit import kernels
 from toolkit.models.layers import along_last
 
 LEVELS = 127

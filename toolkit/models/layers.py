@@ -14,7 +14,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from toolkit.models import kernels
+from toolkit import kernels
 from toolkit.models.attention import ONES, exact
 from toolkit.models.config import Norm
 from toolkit.models.sharding import parts, summed

@@ -10,24 +10,22 @@ costs nothing. Without the extra everything runs in XLA alone.
     calls.py     the operations, as JAX functions
 """
 
-from toolkit.models.kernels.calls import (
+from toolkit.kernels.calls import (
     LANES,
     Operation,
     attention,
     fit,
-    hold_bits,
     product,
     using,
     whole_product,
 )
-from toolkit.models.kernels.library import prepare, wanted, whole_rows
+from toolkit.kernels.library import prepare, wanted, whole_rows
 
 __all__ = [
     "LANES",
     "Operation",
     "attention",
     "fit",
-    "hold_bits",
     "prepare",
     "product",
     "using",

@@ -12,9 +12,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Int8
 
-from toolkit.models.cache import LayerCache
-from toolkit.models.config import ModelConfig
-
 LANES = 16
 """Features of a head are taken so many at a time."""
 
@@ -38,12 +35,6 @@ def fit(operation: Operation, *arrays: Array) -> bool:
     return used and all(array.dtype == jnp.float32 for array in arrays)
 
 
-def hold_bits(config: ModelConfig) -> bool:
-    """Whether a row has the same bits alone as among others."""
-    whole = config.kernels == "decoding" and config.quant is None
-    return whole and config.head_width % LANES == 0
-
-
 def product(
     x: Float[Array, "... inputs"], kernel: Float[Array, "outputs inputs"]
 ) -> Float[Array, "... outputs"]:
@@ -64,7 +55,8 @@ def whole_product(
 
 def attention(
     q: Float[Array, "B N T K"],
-    layer: LayerCache,
+    keys: Float[Array, "BH S K"],
+    values: Float[Array, "BH S K"],
     start: Int[Array, "B"],
     *,
     scale: float,
@@ -75,4 +67,4 @@ def attention(
     settings = jnp.array([scale, cap or 0.0, window or 0], jnp.float32)
     result = jax.ShapeDtypeStruct(q.shape, jnp.float32)
     call = jax.ffi.ffi_call("toolkit_attention", result)
-    return call(q, layer.keys, layer.values, start, settings)
+    return call(q, keys, values, start, settings)

@@ -20,7 +20,7 @@ from pathlib import Path
 import jax
 
 from toolkit.errors import UnsupportedModel
-from toolkit.models.processor import processor
+from toolkit.kernels.processor import processor
 
 SOURCE = Path(__file__).parent / "source"
 OPERATIONS = ("toolkit_product", "toolkit_whole_product", "toolkit_attention")

@@ -16,13 +16,14 @@ import pytest
 
 import toolkit
 from tests.models.tiny_families import CASES
+from toolkit import kernels
 from toolkit.errors import InvalidRequest, UnsupportedModel
-from toolkit.models import kernels
+from toolkit.kernels import library
 from toolkit.models.attention import attend
 from toolkit.models.cache import LayerCache
+from toolkit.models.decoder import holds_bits
 from toolkit.models.families import read_config
 from toolkit.models.int8 import whole_sums
-from toolkit.models.kernels import library
 from toolkit.models.layers import contract, total
 
 pytest.importorskip("ziglang", reason="needs the extra [kernels]")
@@ -112,6 +113,10 @@ def test_products_at_the_same_time_end_alike():
             np.testing.assert_array_equal(found, expected)
 
 
+def attention(q, layer: LayerCache, *args, **settings):
+    return kernels.attention(q, layer.keys, layer.values, *args, **settings)
+
+
 def by_numpy(q, layer, start, scale, cap, window) -> np.ndarray:
     """Query by query, in float64."""
     q, keys, values = (np.asarray(x, np.float64) for x in (q, layer.keys, layer.values))
@@ -145,7 +150,7 @@ def attention_case(heads: int, kv: int, width: int, length: int, slots: int) -> 
 @pytest.mark.parametrize(("length", "slots"), [(1, 1), (1, 33), (5, 21), (40, 64)])
 def test_attention_equals_numpy(heads, kv, width, length, slots, scale, cap, window):
     q, layer, start = attention_case(heads, kv, width, length, slots)
-    found = kernels.attention(q, layer, start, scale=scale, cap=cap, window=window)
+    found = attention(q, layer, start, scale=scale, cap=cap, window=window)
     expected = by_numpy(q, layer, start, scale, cap, window)
     np.testing.assert_allclose(found, expected, atol=4e-6, rtol=0)
 
@@ -156,7 +161,7 @@ def test_a_query_has_the_same_bits_among_other_queries_and_slots(window):
     start = jnp.zeros(2, jnp.int32)
 
     def mixed(q: Any, layer: LayerCache, start: Any) -> np.ndarray:
-        made = kernels.attention(q, layer, start, scale=0.125, cap=None, window=window)
+        made = attention(q, layer, start, scale=0.125, cap=None, window=window)
         return np.asarray(made)
 
     whole = mixed(q, layer, start)
@@ -171,16 +176,14 @@ def test_slots_that_no_query_sees_change_nothing():
     spoilt = LayerCache(
         keys=layer.keys.at[0, 2:].set(jnp.nan), values=layer.values.at[0, 2:].set(jnp.inf)
     )
-    ways = [
-        kernels.attention(q, c, start, scale=1.0, cap=None, window=None) for c in (layer, spoilt)
-    ]
+    ways = [attention(q, c, start, scale=1.0, cap=None, window=None) for c in (layer, spoilt)]
     np.testing.assert_array_equal(*ways)
 
 
 def test_a_poisoned_key_is_seen_in_the_row_that_reads_it_and_in_no_other():
     q, layer, start = attention_case(3, 1, 16, 1, 24)
     spoilt = LayerCache(keys=layer.keys.at[1, 3].set(jnp.nan), values=layer.values)
-    found = np.asarray(kernels.attention(q, spoilt, start, scale=1.0, cap=None, window=None))
+    found = np.asarray(attention(q, spoilt, start, scale=1.0, cap=None, window=None))
     assert np.isfinite(found[0]).all()
     assert np.isnan(found[1]).all()
 
@@ -197,16 +200,16 @@ def test_they_are_used_where_they_are_asked_for_and_fit():
         np.testing.assert_allclose(total(x)[:, 0], np.asarray(x).sum(-1), atol=1e-5)
         q, layer, start = attention_case(3, 1, 16, 2, 24)
         found = attend(q, layer, start)
-    expected = kernels.attention(q, layer, start, scale=0.25, cap=None, window=None)
+    expected = attention(q, layer, start, scale=0.25, cap=None, window=None)
     np.testing.assert_array_equal(found, expected)
 
 
 def test_bits_hold_where_every_part_of_the_network_fits():
     config = dataclasses.replace(read_config(CASES["llama"]), kernels="decoding", head_width=16)
-    assert kernels.hold_bits(config)
+    assert holds_bits(config)
     assert repr(config) == repr(dataclasses.replace(config, kernels=None))  # one model to a run
     for change in ({"kernels": None}, {"kernels": "short"}, {"head_width": 8}, {"quant": "int8"}):
-        assert not kernels.hold_bits(dataclasses.replace(config, **change))
+        assert not holds_bits(dataclasses.replace(config, **change))
 
 
 def test_whether_they_are_wanted(monkeypatch):
