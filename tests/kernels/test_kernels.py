@@ -33,13 +33,6 @@ SIZES = [(1, 1), (3, 15), (4, 16), (9, 17), (70, 48), (300, 576), (9, 1536)]
 """Outputs and inputs: fewer than a tile, not a multiple of one, several panels."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def prepared(pytestconfig: pytest.Config) -> None:
-    cache = pytestconfig.cache
-    assert cache is not None
-    kernels.prepare(cache.mkdir("kernels"))
-
-
 def normal(*shape: int, seed: int = 0) -> Any:
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
 

@@ -48,7 +48,7 @@ from toolkit.sampling.sample import Variant, sample
 from toolkit.sampling.transforms import History
 from toolkit.sampling.vocabulary import columns_of, ids_of, largest, parts
 
-SCORE_ROWS = 32
+SCORE_ROWS = 128
 """Positions whose logits exist at one time while a prompt is scored."""
 
 
@@ -106,9 +106,11 @@ class Steps:
         mine = (row >= 0) & (row < rows)
         return jnp.where(mine, row, rows), mine
 
-    def _logits(self, decoder: Decoder, hidden: Float[Array, "N D"]) -> Float[Array, "N V"]:
+    def _logits(
+        self, decoder: Decoder, hidden: Float[Array, "N D"], *, few: bool = True
+    ) -> Float[Array, "N V"]:
         """The decoder's; -inf for ids that only fill up the last device's part."""
-        logits = decoder.logits(hidden)
+        logits = decoder.logits(hidden, few=few)
         if logits.shape[1] * parts() == self.config.vocab_size:
             return logits
         return jnp.where(ids_of(logits) < self.config.vocab_size, logits, -jnp.inf)
@@ -193,7 +195,7 @@ class Steps:
             chunks = hidden.reshape(-1, rows, hidden.shape[-1])
 
             def chunk(pair):
-                logits = self._logits(decoder, pair[0])
+                logits = self._logits(decoder, pair[0], few=False)
                 return score(logits, pair[1], top_ids=largest(logits, top)[1], details=True)
 
             scored = jax.lax.map(chunk, (chunks, targets.reshape(-1, rows)))

@@ -19,13 +19,14 @@ from toolkit.kernels.calls import (
     using,
     whole_product,
 )
-from toolkit.kernels.library import prepare, wanted, whole_rows
+from toolkit.kernels.library import has_tiles, prepare, wanted, whole_rows
 
 __all__ = [
     "LANES",
     "Operation",
     "attention",
     "fit",
+    "has_tiles",
     "prepare",
     "product",
     "using",

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Int8
 LANES = 16
 """Features of a head are taken so many at a time."""
 
-Operation = Literal["product", "whole", "attention"]
+Operation = Literal["product", "tiles", "whole", "attention"]
 _in_use: contextvars.ContextVar[tuple[Operation, ...]] = contextvars.ContextVar("kernels")
 
 
@@ -36,12 +36,17 @@ def fit(operation: Operation, *arrays: Array) -> bool:
 
 
 def product(
-    x: Float[Array, "... inputs"], kernel: Float[Array, "outputs inputs"]
+    x: Float[Array, "... inputs"], kernel: Float[Array, "outputs inputs"], *, tiled: bool = False
 ) -> Float[Array, "... outputs"]:
-    """Contract the last axes of both: `[..., inputs]`, `[outputs, inputs]` -> `[..., outputs]`."""
+    """Contract the last axes of both: `[..., inputs]`, `[outputs, inputs]` -> `[..., outputs]`.
+
+    `tiled` is for many rows, where `library.has_tiles`; its sums have other bits.
+    """
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     result = jax.ShapeDtypeStruct((rows.shape[0], kernel.shape[0]), jnp.float32)
-    out = jax.ffi.ffi_call("toolkit_product", result)(rows, kernel)
+    out = jax.ffi.ffi_call("toolkit_tiled_product" if tiled else "toolkit_product", result)(
+        rows, kernel
+    )
     return out.reshape(*x.shape[:-1], kernel.shape[0])
 
 

@@ -23,7 +23,12 @@ from toolkit.errors import UnsupportedModel
 from toolkit.kernels.processor import processor
 
 SOURCE = Path(__file__).parent / "source"
-OPERATIONS = ("toolkit_product", "toolkit_whole_product", "toolkit_attention")
+OPERATIONS = (
+    "toolkit_product",
+    "toolkit_tiled_product",
+    "toolkit_whole_product",
+    "toolkit_attention",
+)
 SWITCH = "TOOLKIT_KERNELS"
 """Environment variable: "off" does without the kernels where they are installed."""
 COMPILER = "ziglang"
@@ -31,7 +36,7 @@ PATIENCE = 600
 """Seconds that the compiler may take; it takes about four."""
 NOTED = ".sha256"
 """Beside the library: the sum of its content."""
-FLAGS = ("-std=c11", "-O3", "-mcpu=native", "-ffp-contract=on", "-shared", "-fPIC")
+FLAGS = ("-std=gnu11", "-O3", "-mcpu=native", "-ffp-contract=on", "-shared", "-fPIC")
 
 _lock = threading.Lock()
 _libraries: list[ctypes.CDLL] = []
@@ -80,6 +85,11 @@ def prepare(folder: Path) -> None:
             call = jax.ffi.pycapsule(getattr(library, name))
             jax.ffi.register_ffi_target(name, call, platform="cpu")
         _libraries.append(library)
+
+
+def has_tiles() -> bool:
+    """Whether products of many rows have a kernel on this processor; the kernels are prepared."""
+    return bool(_libraries[0].has_tiles())
 
 
 def whole_rows() -> int:

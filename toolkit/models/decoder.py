@@ -32,7 +32,7 @@ from toolkit.models.config import ModelConfig
 from toolkit.models.int8 import Int8Linear
 from toolkit.models.layers import Linear, contract, make_norm, normal
 from toolkit.models.packing import Packing
-from toolkit.models.rotary import angles
+from toolkit.models.rotary import cosine_and_sine
 from toolkit.models.sharding import looked_up
 
 SHORT = 64
@@ -87,25 +87,25 @@ class Decoder(nnx.Module):
         x = self.embed(tokens, positions if packing is None else packing.gathered(positions))
         turns = self.turns(positions, x.dtype)
         layers = []
-        with kernels.using(*self._kernels(tokens)):
+        short = self.config.kernels == "short" and tokens.size <= SHORT
+        with kernels.using(*self._kernels(few=tokens.shape[1] == 1 or short)):
             for block, layer in zip(self.blocks, cache.layers, strict=True):
                 x, layer = block(x, turns, start, layer, packing)
                 layers.append(layer)
             return self.norm(x), KVCache(layers=tuple(layers))
 
-    def _kernels(self, tokens: Int[Array, "B T"] | None) -> Sequence[kernels.Operation]:
-        """Which compiled kernels a call of the layers uses, or one of the head.
+    def _kernels(self, *, few: bool) -> Sequence[kernels.Operation]:
+        """Which compiled kernels the products of a call use: those for few rows, or those for many.
 
-        Products of many tokens are XLA's, which is quicker there; its bits do not depend on how
-        many they are.
+        Where the processor has no unit for the latter they are XLA's, which is quicker than the
+        former. In none of them do the bits of a row depend on how many rows there are.
         """
         if self.config.kernels is None:
             return ()
-        short = self.config.kernels == "short" and tokens is not None and tokens.size <= SHORT
-        few = tokens is None or tokens.shape[1] == 1 or short
         # In strict mode 8-bit products go one way for any number of rows, which is XLA's.
         whole = ("whole",) if self.config.kernels == "short" else ()
-        return ("product", *whole, "attention") if few else ("attention",)
+        many = ("tiles",) if kernels.has_tiles() else ()
+        return (*(("product", *whole) if few else many), "attention")
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]
@@ -124,16 +124,14 @@ class Decoder(nnx.Module):
         made = {}
         for name, rope in ropes.items():
             if name in used and rope is not None:
-                angle = angles(rope, positions, c.head_width)
-                cos, sin = jnp.cos(angle), jnp.sin(angle)
-                if rope.magnitude != 1.0:
-                    cos, sin = cos * rope.magnitude, sin * rope.magnitude
+                cos, sin = cosine_and_sine(rope, positions, c.head_width)
                 made[name] = cos.astype(dtype), sin.astype(dtype)
         return made
 
-    def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
-        """Unnormalised log-probabilities in float32: `[..., D]` -> `[..., V]`."""
-        with kernels.using(*self._kernels(None)):
+    def logits(self, hidden: Float[Array, "... D"], *, few: bool = True) -> Float[Array, "... V"]:
+        """Unnormalised log-probabilities in float32: `[..., D]` -> `[..., V]`. Not `few`: of many
+        tokens of a prompt, whose sums may then have other bits."""
+        with kernels.using(*self._kernels(few=few)):
             if self.head is None:
                 logits = contract(hidden, self.embedding[...], jnp.float32)
             else:

@@ -6,6 +6,12 @@
 void product(const float *x, const float *kernel, float *y, int64_t rows, int64_t inputs,
              int64_t outs);
 
+/* The same for many rows, on a processor with a matrix unit that the system lets this process use,
+   which `has_tiles` asks for. Zero when memory cannot be had, else one. */
+int has_tiles(void);
+int tiled_product(const float *x, const float *kernel, float *y, int64_t rows, int64_t inputs,
+                  int64_t outs);
+
 /* The same for 8-bit whole numbers, and at most `whole_rows` rows. Zero when memory cannot be had,
    else one. */
 int64_t whole_rows(void);
