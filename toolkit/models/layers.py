@@ -76,8 +76,8 @@ def contract(
     """
     if kernels.fit("product", x, kernel):
         return kernels.product(x, kernel)
-    if kernels.fit("tiles", x, kernel) and kernel.shape[0] > ONES:
-        return kernels.product(x, kernel, tiled=True)
+    if kernels.fit("tiles", x, kernel):
+        return kernels.product(x, kernel, tiled=kernel.shape[0] > ONES)
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[0] == 1 and kernel.shape[0] % PARTS == 0 and kernel.shape[0] > ONES:
         parts = kernel.reshape(PARTS, -1, kernel.shape[1])
