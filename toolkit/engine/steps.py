@@ -16,7 +16,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from toolkit import kernels
 from toolkit.engine.state import (
     DRAWN,
     ONE_LOGITS,
@@ -125,6 +126,11 @@ class Steps:
             return self._logits(decoder, final)
         return self._logits(decoder, jnp.concatenate([final, final]))[:1]
 
+    @property
+    def _sampling(self) -> Sequence[kernels.Operation]:
+        """The compiled kernels of the sampler and of scores."""
+        return () if self.config.kernels is None else ("moments",)
+
     def put(self, tree: Any, *axes: str) -> Any:
         """NumPy arrays on the device, in memory of their own, so that they may be donated. On a
         mesh, where these first axes say."""
@@ -196,7 +202,8 @@ class Steps:
 
             def chunk(pair):
                 logits = self._logits(decoder, pair[0], few=False)
-                return score(logits, pair[1], top_ids=largest(logits, top)[1], details=True)
+                with kernels.using(*self._sampling):
+                    return score(logits, pair[1], top_ids=largest(logits, top)[1], details=True)
 
             scored = jax.lax.map(chunk, (chunks, targets.reshape(-1, rows)))
             scored = jax.tree.map(lambda x: x.reshape(tokens.size, *x.shape[2:]), scored)
@@ -277,7 +284,8 @@ class Steps:
 
         def body(variant: Variant, state, rows, tables, pending):
             self.traces["first"] += 1
-            drawn = sample(state.logits, rows, state.history, tables, variant)
+            with kernels.using(*self._sampling):
+                drawn = sample(state.logits, rows, state.history, tables, variant)
             state = accept(state, drawn.token, tables, pending)
             return state, jax.tree.map(lambda x: x[None], drawn)
 
@@ -300,7 +308,8 @@ class Steps:
             def step(state: DecodeState, _):
                 hidden, cache = decoder(state.token[:, None], state.position, state.cache)
                 logits = self._logits(decoder, hidden[:, 0])
-                drawn = sample(logits, rows, state.history, tables, variant)
+                with kernels.using(*self._sampling):
+                    drawn = sample(logits, rows, state.history, tables, variant)
                 state = dataclasses.replace(state, cache=cache, position=state.position + 1)
                 return accept(state, drawn.token, tables, None), drawn
 

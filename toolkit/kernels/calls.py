@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Int8
 LANES = 16
 """Features of a head are taken so many at a time."""
 
-Operation = Literal["product", "tiles", "whole", "attention"]
+Operation = Literal["product", "tiles", "whole", "attention", "moments"]
 _in_use: contextvars.ContextVar[tuple[Operation, ...]] = contextvars.ContextVar("kernels")
 
 
@@ -73,3 +73,13 @@ def attention(
     result = jax.ShapeDtypeStruct(q.shape, jnp.float32)
     call = jax.ffi.ffi_call("toolkit_attention", result)
     return call(q, keys, values, start, settings)
+
+
+def moments(
+    x: Float[Array, "B V"], token: Int[Array, "B"]
+) -> tuple[Float[Array, "B"], Float[Array, "B"], Float[Array, "B"], Int[Array, "B"]]:
+    """Of each row the largest number, the sum of `exp(x - largest)`, the sum of that times
+    `x - largest`, and the token's rank: `[B, V]`, `[B]` -> `[B]` each."""
+    numbers, whole = (jax.ShapeDtypeStruct(token.shape, t) for t in (jnp.float32, jnp.int32))
+    call = jax.ffi.ffi_call("toolkit_moments", (numbers, numbers, numbers, whole))
+    return call(x, token)

@@ -28,6 +28,7 @@ OPERATIONS = (
     "toolkit_tiled_product",
     "toolkit_whole_product",
     "toolkit_attention",
+    "toolkit_moments",
 )
 SWITCH = "TOOLKIT_KERNELS"
 """Environment variable: "off" does without the kernels where they are installed."""

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from toolkit import kernels
 from toolkit.sampling.sums import total
-from toolkit.sampling.vocabulary import highest, ids_of, summed, taken
+from toolkit.sampling.vocabulary import highest, ids_of, parts, summed, taken
 
 
 @jax.tree_util.register_dataclass
@@ -44,24 +45,31 @@ def score(
     log of the summed exponentials. The distance comes first: it is exact where the largest logit is
     large.
     """
+    peak, whole, weighted, rank = moments(logits, token, details=details)
+    norm = jnp.log(whole)
+    return Scored(
+        logprob=taken(logits, token[:, None])[:, 0] - peak - norm,
+        rank=rank,
+        entropy=norm - weighted / whole if details else jnp.zeros_like(norm),
+        top_ids=top_ids,
+        top_logprobs=taken(logits, top_ids) - peak[:, None] - norm[:, None],
+    )
+
+
+def moments(
+    logits: Float[Array, "B V"], token: Int[Array, "B"], *, details: bool
+) -> tuple[Float[Array, "B"], Float[Array, "B"], Float[Array, "B"], Int[Array, "B"]]:
+    """The largest logit, the sum of the exponentials of the distances from it, that sum weighted
+    with the distances, and the token's rank; the last two are 0 without `details`."""
+    if kernels.fit("moments", logits) and parts() == 1:
+        return kernels.moments(logits, token)
     peak = highest(jnp.max(logits, axis=-1, keepdims=True))
     mass = jnp.exp(logits - peak)
-    whole = total(mass)[:, None]
-    norm = jnp.log(whole)
-    own = taken(logits, token[:, None])
-    rank = jnp.zeros(token.shape, jnp.int32)
-    entropy = jnp.zeros(token.shape, jnp.float32)
-    if details:
-        rank = rank_of(logits, token)
-        weighted = jnp.where(mass > 0, mass * (logits - peak), 0.0)
-        entropy = (norm - total(weighted)[:, None] / whole)[:, 0]
-    return Scored(
-        logprob=(own - peak - norm)[:, 0],
-        rank=rank,
-        entropy=entropy,
-        top_ids=top_ids,
-        top_logprobs=taken(logits, top_ids) - peak - norm,
-    )
+    if not details:
+        nothing = jnp.zeros(token.shape, jnp.float32)
+        return peak[:, 0], total(mass), nothing, jnp.zeros(token.shape, jnp.int32)
+    weighted = jnp.where(mass > 0, mass * (logits - peak), 0.0)
+    return peak[:, 0], total(mass), total(weighted), rank_of(logits, token)
 
 
 def rank_of(logits: Float[Array, "B V"], token: Int[Array, "B"]) -> Int[Array, "B"]:

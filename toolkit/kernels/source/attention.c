@@ -1,14 +1,12 @@
 /* Causal attention over the cache, of a few queries of one key/value head at a time. Slots that no
    query sees are not read. A query's bits depend on what it sees alone. */
 #include "kernels.h"
-#include "lanes.h"
+#include "exponential.h"
 #include "team.h"
 #include <float.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-
-typedef int32_t Whole __attribute__((vector_size(64)));
 
 typedef struct {
     Attention a;
@@ -19,44 +17,10 @@ typedef struct {
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-INLINE Lanes chosen(Whole mask, Lanes yes, Lanes no) {
-    Whole a, b;
-    memcpy(&a, &yes, sizeof a);
-    memcpy(&b, &no, sizeof b);
-    a = (a & mask) | (b & ~mask);
-    memcpy(&yes, &a, sizeof yes);
-    return yes;
-}
-
-/* e to the power x for x <= 0, within two units in the last place; 0 below -87. The method is that
-   of Cephes: a whole power of two and a polynomial for the rest. */
-INLINE Lanes exponential(Lanes x) {
-    const Lanes magic = (Lanes){0} + 12582912.0f; /* 1.5 * 2^23: adding it rounds */
-    Lanes power = (x * 1.44269504f + magic) - magic;
-    Lanes rest = power * -0.693359375f + x;
-    rest = power * 2.12194440e-4f + rest;
-    Lanes y = rest * 1.9875691500e-4f + 1.3981999507e-3f;
-    y = y * rest + 8.3334519073e-3f;
-    y = y * rest + 4.1665795894e-2f;
-    y = y * rest + 1.6666665459e-1f;
-    y = y * rest + 5.0000001201e-1f;
-    y = y * (rest * rest) + rest + 1.0f;
-    Whole bits = (__builtin_convertvector(power, Whole) + 127) << 23;
-    Lanes two;
-    memcpy(&two, &bits, sizeof two);
-    return chosen(x < -87.0f, (Lanes){0}, y * two);
-}
-
 /* Lanes of the slots from `slot` on that lie in first .. last. */
 INLINE Whole within(int64_t slot, int64_t first, int64_t last) {
     const Whole lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     return (lane >= (int32_t)(first - slot)) & (lane <= (int32_t)(last - slot));
-}
-
-static float largest(Lanes x) {
-    float best = x[0];
-    for (int lane = 1; lane < LANES; lane++) best = x[lane] > best ? x[lane] : best;
-    return best;
 }
 
 /* Scores of one query with the slots from .. to, whole LANES of them: in place what they weigh, and

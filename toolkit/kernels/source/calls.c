@@ -47,6 +47,24 @@ XLA_FFI_Error *toolkit_whole_product(XLA_FFI_CallFrame *frame) {
     return done ? 0 : out_of_memory(frame);
 }
 
+XLA_FFI_Error *toolkit_moments(XLA_FFI_CallFrame *frame) {
+    if (asked_for_version(frame)) return 0;
+    XLA_FFI_Buffer **given = (XLA_FFI_Buffer **)frame->args.args;
+    XLA_FFI_Buffer **made = (XLA_FFI_Buffer **)frame->rets.rets;
+    Moments job = {
+        .x = given[0]->data,
+        .token = given[1]->data,
+        .peak = made[0]->data,
+        .mass = made[1]->data,
+        .weighted = made[2]->data,
+        .rank = made[3]->data,
+        .rows = given[0]->dims[0],
+        .count = given[0]->dims[1],
+    };
+    moments(&job);
+    return 0;
+}
+
 XLA_FFI_Error *toolkit_attention(XLA_FFI_CallFrame *frame) {
     if (asked_for_version(frame)) return 0;
     XLA_FFI_Buffer **given = (XLA_FFI_Buffer **)frame->args.args;

@@ -19,6 +19,18 @@ int whole_product(const int8_t *x, const int8_t *kernel, float *y, int64_t rows,
                   int64_t outs);
 
 typedef struct {
+    const float *x;       /* [rows, count] */
+    const int32_t *token; /* [rows] */
+    float *peak, *mass, *weighted;
+    int32_t *rank;
+    int64_t rows, count;
+} Moments;
+
+/* Of each row its largest number, the sum of e ^ (x - peak), the sum of that times (x - peak), and
+   the place of its token, 1 for the largest number, the first of equals first. */
+void moments(const Moments *job);
+
+typedef struct {
     const float *queries;       /* [batch * both, queries of a head's group, width] */
     const float *keys, *values; /* [batch * both, slots, width] */
     const int32_t *start;       /* [batch] position of each row's first query */
