@@ -89,7 +89,13 @@ def each(field: str, *values: float) -> list[SamplingParams]:
     return [dataclasses.replace(SamplingParams(), **{field: value}) for value in values]
 
 
-def draw_cases(cases: Sequence[Case], variant: Variant, report: Report = REPORT) -> Drawn:
+def draw_cases(
+    cases: Sequence[Case],
+    variant: Variant,
+    report: Report = REPORT,
+    *,
+    program: Callable[..., Any] = compiled,
+) -> Drawn:
     """One step of the compiled sampler over a batch of positions, as NumPy arrays."""
     vocab_size = cases[0].logits.size
     guides = [one_of(case.allowed_ids or []) for case in cases]
@@ -106,7 +112,7 @@ def draw_cases(cases: Sequence[Case], variant: Variant, report: Report = REPORT)
     )
     logits = np.stack([case.logits for case in cases])
     rows = rows_of(*(case.params for case in cases), report=report)
-    return jax.device_get(compiled(logits, rows, history, tables, variant))
+    return jax.device_get(program(logits, rows, history, tables, variant))
 
 
 def gather(strategy: st.SearchStrategy, count: int) -> list[Any]:

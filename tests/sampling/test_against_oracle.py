@@ -6,6 +6,7 @@ ids are not compared, and the rest only where it does not hang on that decision.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ import pytest
 from tests.oracle.choice import Step, sample
 from tests.oracle.sampler import ROUNDING
 from tests.oracle.strategies import Case, cases
-from tests.sampling.batches import draw_cases, gather
+from tests.sampling.batches import compiled, draw_cases, gather
 from toolkit.sampling.params import Report
 from toolkit.sampling.sample import DROPPED_BY, Variant
 
@@ -61,14 +62,16 @@ def test_what_is_not_asked_for_changes_no_token():
     assert not (bare.support.any() or bare.scored.rank.any() or bare.scored.entropy.any())
 
 
-def compare(vocab_size: int, count: int, variant: Variant) -> None:
+def compare(
+    vocab_size: int, count: int, variant: Variant, program: Callable[..., Any] = compiled
+) -> None:
     """Draw `count` positions in batches and hold every number against the oracle's."""
     found = gather(cases(vocab_size), count)
     assert len(found) >= count // 2, "a small vocabulary has few positions, but not that few"
     open_ = 0
     for start in range(0, len(found) - ROWS + 1, ROWS):
         batch = found[start : start + ROWS]
-        drawn = draw_cases(batch, variant)
+        drawn = draw_cases(batch, variant, program=program)
         for row, case in enumerate(batch):
             mine = jax.tree.map(lambda x, row=row: x[row], drawn)
             try:

@@ -129,7 +129,7 @@ class Steps:
     @property
     def _sampling(self) -> Sequence[kernels.Operation]:
         """The compiled kernels of the sampler and of scores."""
-        return () if self.config.kernels is None else ("moments",)
+        return () if self.config.kernels is None else ("moments", "draw")
 
     def put(self, tree: Any, *axes: str) -> Any:
         """NumPy arrays on the device, in memory of their own, so that they may be donated. On a

@@ -10,12 +10,12 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Int8
+from jaxtyping import Array, Bool, Float, Int, Int8
 
 LANES = 16
 """Features of a head are taken so many at a time."""
 
-Operation = Literal["product", "tiles", "whole", "attention", "moments"]
+Operation = Literal["product", "tiles", "whole", "attention", "moments", "edit", "draw"]
 _in_use: contextvars.ContextVar[tuple[Operation, ...]] = contextvars.ContextVar("kernels")
 
 
@@ -82,4 +82,32 @@ def moments(
     `x - largest`, and the token's rank: `[B, V]`, `[B]` -> `[B]` each."""
     numbers, whole = (jax.ShapeDtypeStruct(token.shape, t) for t in (jnp.float32, jnp.int32))
     call = jax.ffi.ffi_call("toolkit_moments", (numbers, numbers, numbers, whole))
-    return call(x, token)
+    peak, mass, weighted, rank = call(x, token)
+    return peak, mass, weighted, rank
+
+
+def edit(
+    logits: Float[Array, "B V"],
+    bias: tuple[Int[Array, "B M"], Float[Array, "B M"]],
+    penalties: Float[Array, "B 3"],
+    prompted: Bool[Array, "R V"],
+    counts: Int[Array, "R V"],
+    first: Int[Array, ""],
+) -> Float[Array, "B V"]:
+    """Logits after bias (ids, negative for none, and what is added) and penalties (repetition,
+    frequency, presence); row i's history is row `first + i`."""
+    call = jax.ffi.ffi_call("toolkit_edit", jax.ShapeDtypeStruct(logits.shape, jnp.float32))
+    return call(logits, *bias, penalties, prompted, counts, first)
+
+
+def draw(
+    logits: Float[Array, "B V"], given: Float[Array, "B 8"]
+) -> tuple[Float[Array, "B 8"], Int[Array, "B 6"]]:
+    """A token of each row, and what truncation left of it; `source/kernels.h` lists the columns."""
+    rows = logits.shape[0]
+    results = (
+        jax.ShapeDtypeStruct((rows, 8), jnp.float32),
+        jax.ShapeDtypeStruct((rows, 6), jnp.int32),
+    )
+    found, ids = jax.ffi.ffi_call("toolkit_draw", results)(logits, given)
+    return found, ids

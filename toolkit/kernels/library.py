@@ -29,6 +29,8 @@ OPERATIONS = (
     "toolkit_whole_product",
     "toolkit_attention",
     "toolkit_moments",
+    "toolkit_edit",
+    "toolkit_draw",
 )
 SWITCH = "TOOLKIT_KERNELS"
 """Environment variable: "off" does without the kernels where they are installed."""

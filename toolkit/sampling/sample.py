@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from toolkit.sampling.draw import draw, uniforms
+from toolkit import kernels
+from toolkit.sampling.draw import draw, draw_by_kernel, uniforms
 from toolkit.sampling.guide import GuideTables
 from toolkit.sampling.logprobs import Scored, score
 from toolkit.sampling.params import Rows
@@ -26,8 +27,10 @@ from toolkit.sampling.transforms import (
     Edit,
     History,
     bias_of,
+    edited_by_kernel,
     penalised,
     penalty_of,
+    temperature,
 )
 from toolkit.sampling.truncation import Cutter, Kept
 from toolkit.sampling.vocabulary import Leaders, highest, largest, no_leaders, parts, summed, taken
@@ -137,25 +140,21 @@ def _sample(
         lambda: no_leaders(logits, width)[1],
     )
     run = _Run(guard, rows, history, tables, top_ids)
-    dropped = jnp.zeros(top_ids.shape, jnp.int32)
-    legal, dropped = run.edits(logits, dropped)
-    # Cuts compare logits with each other, so all must see the same bits: no fusion makes its own.
-    # On a CPU the barrier is gone before fusion, and the end of `temperature` sees to it.
-    tempered = jax.lax.optimization_barrier(TEMPERATURE.apply(legal, rows, history, tables))
-    dropped = run.marked(dropped, run.at_top(legal), run.at_top(tempered), TEMPERATURE.name)
-    kept, dropped = run.cuts(tempered, dropped)
-    final = jnp.where(kept.mask(tempered), tempered, -jnp.inf)
+    legal, dropped = run.edits(logits, jnp.zeros(top_ids.shape, jnp.int32))
+    chosen = run.by_kernel(legal) if guard.compiled(legal) else run.by_xla(legal)
+    dropped = run.marked(dropped, run.at_top(legal), chosen.at(top_ids), TEMPERATURE.name)
+    dropped = chosen.marked(run, dropped)
+    token, whole = chosen.token, chosen.whole
     top_ids, dropped = guard.when(
         jnp.any(rows.processed & (rows.top > 0)),
-        lambda: run.processed(final, dropped),
+        lambda: run.processed(chosen.final(), dropped),
         lambda: (top_ids, dropped),
     )
-    token, whole = draw(final, uniforms(rows.seed, rows.choice, history.step))
 
     def scores(details: bool) -> Callable[[], tuple]:
         def compute():
             own = score(logits, token, top_ids=top_ids, details=details)
-            return own, _spread(logits, final, whole) if details else _no_spread(token)
+            return own, _spread(logits, chosen.final(), whole) if details else _no_spread(token)
 
         return compute
 
@@ -165,7 +164,7 @@ def _sample(
     return Drawn(
         token=token,
         scored=own,
-        sampling_logprob=jnp.minimum(_at(final, token) - whole, 0.0),
+        sampling_logprob=jnp.minimum(chosen.final_at(token[:, None])[:, 0] - whole, 0.0),
         sampling_entropy=spread[0],
         support=spread[1],
         kept_mass=spread[2],
@@ -175,9 +174,41 @@ def _sample(
             lambda: penalty_of(_at(logits, token) + bias_of(rows, token), rows, history, token),
             lambda: jnp.zeros(token.shape, jnp.float32),
         ),
-        top_sampling_logprobs=jnp.minimum(taken(final, top_ids) - whole[:, None], 0.0),
+        top_sampling_logprobs=jnp.minimum(chosen.final_at(top_ids) - whole[:, None], 0.0),
         dropped=dropped,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    """The draw of each row, and what it was made among."""
+
+    token: Int[Array, "B"]
+    whole: Float[Array, "B"]
+    """Log of the mass of what was left."""
+    kept: Sequence[Kept]
+    """After each of the cuts, and before the first."""
+    tempered: Callable[[], Float[Array, "B V"]]
+    at: Callable[[Int[Array, "B A"]], Float[Array, "B A"]]
+    """The values of some ids after temperature."""
+
+    def final(self) -> Float[Array, "B V"]:
+        """What the token was drawn from; -inf for what was cut."""
+        x = self.tempered()
+        return jnp.where(self.kept[-1].mask(x), x, -jnp.inf)
+
+    def final_at(self, ids: Int[Array, "B A"]) -> Float[Array, "B A"]:
+        """The same for some ids."""
+        x = self.at(ids)
+        return jnp.where(self.kept[-1].mask(x, ids), x, -jnp.inf)
+
+    def marked(self, run: _Run, marks: Int[Array, "B A"]) -> Int[Array, "B A"]:
+        """Note the alternatives that a cut dropped."""
+        at_top = self.at(run.top_ids)
+        left = [jnp.where(kept.mask(at_top, run.top_ids), at_top, -jnp.inf) for kept in self.kept]
+        for step, was, now in zip(run.contained(CUTS)[0], left[:-1], left[1:], strict=True):
+            marks = run.marked(marks, was, now, step.name)
+        return marks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +223,10 @@ class _Guard:
         if not self.variant.guarded:
             return work()
         return jax.lax.cond(needed, work, otherwise)
+
+    def compiled(self, logits: Float[Array, "B V"]) -> bool:
+        """Whether a compiled kernel cuts and draws."""
+        return self.variant.guarded and parts() == 1 and kernels.fit("draw", logits)
 
     def largest(self, x: Float[Array, "B V"], count: int) -> Leaders:
         """The largest logits, in the way that is cheaper."""
@@ -211,7 +246,7 @@ class _Run:
     def edits(self, logits: Float[Array, "B V"], dropped: Int[Array, "B A"]):
         """Apply the edits that the program contains and a row asks for, all skipped at once if
         none."""
-        steps, needs = self._contained(EDITS)
+        steps, needs = self.contained(EDITS)
 
         def apply():
             state = logits, dropped
@@ -226,16 +261,44 @@ class _Run:
     def _edited(self, steps: Sequence[Edit], state: tuple[Array, Array]) -> tuple[Array, Array]:
         """Logits and marks after these steps."""
         x, marks = state
+        if tuple(steps) == EDITS[:TOGETHER] and self.guard.compiled(x):
+            return edited_by_kernel(x, self.rows, self.history), marks  # they drop nothing
         for step in steps:
             was = self.at_top(x)
             x = step.apply(x, self.rows, self.history, self.tables)
             marks = self.marked(marks, was, self.at_top(x), step.name)
         return x, marks
 
-    def cuts(self, logits: Float[Array, "B V"], dropped: Int[Array, "B A"]):
-        """Narrow what is kept, in the same way."""
-        steps, needs = self._contained(CUTS)
-        everything, at_top = Kept.all(len(logits)), self.at_top(logits)
+    def by_xla(self, legal: Float[Array, "B V"]) -> _Chosen:
+        """Temperature, cuts and draw, a pass over all logits at a time."""
+        # Cuts compare logits with each other, so all must see the same bits: no fusion makes its
+        # own. On a CPU the barrier is gone before fusion, and the end of `temperature` sees to it.
+        tempered = jax.lax.optimization_barrier(temperature(legal, self.rows))
+        kept = self.cuts(tempered)
+        final = jnp.where(kept[-1].mask(tempered), tempered, -jnp.inf)
+        token, whole = draw(final, self.uniforms)
+        return _Chosen(token, whole, kept, lambda: tempered, lambda ids: taken(tempered, ids))
+
+    def by_kernel(self, legal: Float[Array, "B V"]) -> _Chosen:
+        """The same, a row at a time."""
+        drawn = draw_by_kernel(legal, self.rows, self.uniforms)
+        return _Chosen(
+            drawn.token,
+            drawn.whole,
+            drawn.kept,
+            lambda: temperature(legal, self.rows, drawn.top),
+            lambda ids: temperature(taken(legal, ids), self.rows, drawn.top),
+        )
+
+    @property
+    def uniforms(self) -> Float[Array, "B 2"]:
+        return uniforms(self.rows.seed, self.rows.choice, self.history.step)
+
+    def cuts(self, logits: Float[Array, "B V"]) -> Sequence[Kept]:
+        """What is left after each cut that the program contains, and before the first; all skipped
+        at once if no row asks."""
+        steps, needs = self.contained(CUTS)
+        everything = Kept.all(len(logits))
 
         def apply():
             ranked = [needed for step, needed in zip(steps, needs, strict=True) if step.ranked]
@@ -245,24 +308,20 @@ class _Run:
                 no_leaders(logits, CANDIDATES),
             )
             cutter = Cutter(logits, leaders, self.guard.variant.guarded)
-            kept, marks = everything, dropped
+            kept = [everything]
             for step, needed in zip(steps, needs, strict=True):
-                before = kept
-                kept = self.guard.when(
-                    needed,
-                    lambda kept=kept, step=step: step.narrow(cutter, kept, self.rows),
-                    lambda kept=kept: kept,
+                kept.append(
+                    self.guard.when(
+                        needed,
+                        lambda kept=kept[-1], step=step: step.narrow(cutter, kept, self.rows),
+                        lambda kept=kept[-1]: kept,
+                    )
                 )
-                was, now = (
-                    jnp.where(some.mask(at_top, self.top_ids), at_top, -jnp.inf)
-                    for some in (before, kept)
-                )
-                marks = self.marked(marks, was, now, step.name)
-            return kept, marks
+            return kept
 
-        return self._any_of(needs, apply, (everything, dropped))
+        return self._any_of(needs, apply, [everything] * (len(steps) + 1))
 
-    def _contained(self, steps: Sequence[Any]) -> tuple[list[Any], list[Bool[Array, ""]]]:
+    def contained(self, steps: Sequence[Any]) -> tuple[list[Any], list[Bool[Array, ""]]]:
         """The steps that the program contains, and whether a row asks for each."""
         steps = [step for step in steps if step.name in self.guard.variant.stages]
         return steps, [jnp.any(step.active(self.rows, self.history)) for step in steps]

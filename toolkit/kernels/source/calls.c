@@ -65,6 +65,41 @@ XLA_FFI_Error *toolkit_moments(XLA_FFI_CallFrame *frame) {
     return 0;
 }
 
+XLA_FFI_Error *toolkit_edit(XLA_FFI_CallFrame *frame) {
+    if (asked_for_version(frame)) return 0;
+    XLA_FFI_Buffer **given = (XLA_FFI_Buffer **)frame->args.args;
+    Edit job = {
+        .logits = given[0]->data,
+        .ids = given[1]->data,
+        .values = given[2]->data,
+        .penalties = given[3]->data,
+        .prompted = given[4]->data,
+        .counts = given[5]->data,
+        .edited = ((XLA_FFI_Buffer *)frame->rets.rets[0])->data,
+        .rows = given[0]->dims[0],
+        .count = given[0]->dims[1],
+        .biased = given[1]->dims[1],
+        .first = *(const int32_t *)given[6]->data,
+    };
+    edit(&job);
+    return 0;
+}
+
+XLA_FFI_Error *toolkit_draw(XLA_FFI_CallFrame *frame) {
+    if (asked_for_version(frame)) return 0;
+    XLA_FFI_Buffer **given = (XLA_FFI_Buffer **)frame->args.args;
+    XLA_FFI_Buffer **made = (XLA_FFI_Buffer **)frame->rets.rets;
+    Draw job = {
+        .logits = given[0]->data,
+        .given = given[1]->data,
+        .found = made[0]->data,
+        .ids = made[1]->data,
+        .rows = given[0]->dims[0],
+        .count = given[0]->dims[1],
+    };
+    return draw(&job) ? 0 : out_of_memory(frame);
+}
+
 XLA_FFI_Error *toolkit_attention(XLA_FFI_CallFrame *frame) {
     if (asked_for_version(frame)) return 0;
     XLA_FFI_Buffer **given = (XLA_FFI_Buffer **)frame->args.args;

@@ -31,6 +31,39 @@ typedef struct {
 void moments(const Moments *job);
 
 typedef struct {
+    const float *logits;     /* [rows, count] */
+    const int32_t *ids;      /* [rows, biased] negative ones are none */
+    const float *values;     /* [rows, biased] what is added to them */
+    const float *penalties;  /* [rows, 3] repetition, frequency, presence */
+    const uint8_t *prompted; /* [.., count] whether an id occurs in the prompt */
+    const int32_t *counts;   /* [.., count] how often it was generated */
+    float *edited;           /* [rows, count] */
+    int64_t rows, count, biased, first;
+    /* first: the row of `prompted` and `counts` that goes with the first one */
+} Edit;
+
+/* The logits after bias and penalties. */
+void edit(const Edit *job);
+
+enum { GIVEN = 8, FOUND = 8, IDS = 6 };
+
+typedef struct {
+    const float *logits; /* [rows, count] */
+    const float *given;
+    /* [rows, GIVEN] one over temperature, 0 for 0; top_k, top_p, min_p, typical_p, log of min_p,
+       two uniforms */
+    float *found;
+    /* [rows, FOUND] the largest logit; keys of the edge after temperature, top_k, top_p and min_p,
+       and of the edge around the centre; the centre; the mass of what is kept */
+    int32_t *ids; /* [rows, IDS] the token; the ids of those five edges */
+    int64_t rows, count;
+} Draw;
+
+/* A token of each row, and what truncation left of the row. Zero when memory cannot be had, else
+   one. */
+int draw(const Draw *job);
+
+typedef struct {
     const float *queries;       /* [batch * both, queries of a head's group, width] */
     const float *keys, *values; /* [batch * both, slots, width] */
     const int32_t *start;       /* [batch] position of each row's first query */

@@ -1,0 +1,110 @@
+"""The sampler with compiled kernels: against the float64 oracle, bit by bit in every company."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from tests.oracle.strategies import cases
+from tests.sampling.batches import compiled, draw_cases, each, gather, history_of, no_guide, rows_of
+from tests.sampling.test_against_oracle import SIZES, compare
+from toolkit import kernels
+from toolkit.models.compiler import jit
+from toolkit.sampling.params import SamplingParams
+from toolkit.sampling.sample import Drawn, Variant, sample
+
+OPERATIONS = ("moments", "edit", "draw")
+ROWS = 64
+
+
+def with_kernels(*arguments: Any) -> Drawn:
+    with kernels.using(*OPERATIONS):
+        return sample(*arguments)
+
+
+by_kernels = jit(with_kernels, static_argnums=4)
+
+
+@pytest.mark.parametrize("vocab_size", SIZES)
+def test_thousands_of_positions(vocab_size):
+    compare(vocab_size, 10 * ROWS, Variant(), by_kernels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vocab_size", SIZES)
+def test_tens_of_thousands_of_positions(vocab_size):
+    compare(vocab_size, 100 * ROWS, Variant(), by_kernels)
+
+
+def drawn(logits: Any, params: list[SamplingParams], seen: Any = None) -> Drawn:
+    history = seen or history_of(logits.shape[1], [()] * len(params))
+    return jax.device_get(by_kernels(logits, rows_of(*params), history, no_guide(), Variant()))
+
+
+def test_a_row_has_the_same_bits_in_every_company():
+    batch = gather(cases(600), ROWS)
+    together = draw_cases(batch, Variant(), program=by_kernels)
+    for size in (1, 7, 16, 32):
+        some = draw_cases(batch[:size], Variant(), program=by_kernels)
+        for mine, whole in zip(jax.tree.leaves(some), jax.tree.leaves(together), strict=True):
+            np.testing.assert_array_equal(mine, whole[:size])
+
+
+@pytest.mark.parametrize("width", [1, 15, 16, 257, 5000])
+def test_the_lower_id_comes_first_among_equals(width):
+    logits = np.zeros((3, width), np.float32)
+    params = [*each("top_k", 1), *each("top_p", 1e-6), *each("temperature", 0.0)]
+    found = drawn(logits, params)
+    assert found.token.tolist() == [0, 0, 0]
+    assert found.support.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("k", [1, 2, 127, 128, 129, 4999, 5000, 9999])
+def test_top_k_keeps_that_many_of_many_equals(k):
+    logits = np.round(np.random.default_rng(k).normal(size=(1, 5000)) * 2).astype(np.float32)
+    assert drawn(logits, each("top_k", k)).support[0] == min(k, 5000)
+
+
+@pytest.mark.parametrize("low", [-1.0, -30.0, -90.0, -3e38])
+def test_an_edge_far_below_the_first(low):
+    """The brackets that are tried first end at -24."""
+    logits = np.full((1, 4000), low, np.float32)
+    logits[0, 17] = 0
+    found = drawn(logits, each("top_k", 9))
+    assert found.support[0] == 9
+    assert found.dropped[0][:10].tolist().count(0) >= 9
+
+
+def test_what_is_impossible_is_never_drawn():
+    logits = np.full((8, 300), -np.inf, np.float32)
+    logits[:, 299] = -5.0
+    params = each("top_p", 0.5, 1.0) + each("top_k", 3) + each("typical_p", 0.5)
+    params += each("min_p", 0.1) + each("temperature", 0.0, 0.3, 2.0)
+    found = drawn(logits, params)
+    assert found.token.tolist() == [299] * 8
+    np.testing.assert_allclose(found.sampling_logprob, 0, atol=1e-6)
+
+
+def test_bias_and_penalties_are_those_of_xla():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(6, 1000)).astype(np.float32) * 4
+    neutral = SamplingParams()
+    params = [
+        neutral,
+        dataclasses.replace(neutral, repetition_penalty=1.7),
+        dataclasses.replace(neutral, frequency_penalty=0.7, presence_penalty=-1.1),
+        dataclasses.replace(neutral, logit_bias={0: 9.0, 999: -3.0}),
+        dataclasses.replace(neutral, logit_bias={5: 60.0}, repetition_penalty=0.6),
+        dataclasses.replace(neutral, frequency_penalty=2.0),
+    ]
+    ids = [rng.integers(0, 1000, 200).tolist() for _ in params]
+    seen = history_of(1000, ids, ids[::-1])
+    found = drawn(logits, params, seen)
+    by_xla = compiled(logits, rows_of(*params), seen, no_guide(), Variant())
+    np.testing.assert_array_equal(found.token, by_xla.token)
+    np.testing.assert_allclose(found.sampling_logprob, by_xla.sampling_logprob, atol=2e-5)
+    np.testing.assert_allclose(found.penalty, by_xla.penalty, atol=1e-6)
