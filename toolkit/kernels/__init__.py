@@ -16,10 +16,10 @@ from toolkit.kernels.calls import (
     attention,
     fit,
     product,
+    rounded_product,
     using,
-    whole_product,
 )
-from toolkit.kernels.library import prepare, wanted, whole_rows
+from toolkit.kernels.library import prepare, rounded_rows, wanted
 
 __all__ = [
     "LANES",
@@ -28,8 +28,8 @@ __all__ = [
     "fit",
     "prepare",
     "product",
+    "rounded_product",
+    "rounded_rows",
     "using",
     "wanted",
-    "whole_product",
-    "whole_rows",
 ]

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Int8
 LANES = 16
 """Features of a head are taken so many at a time."""
 
-Operation = Literal["product", "whole", "attention"]
+Operation = Literal["product", "rounded", "attention"]
 _in_use: contextvars.ContextVar[tuple[Operation, ...]] = contextvars.ContextVar("kernels")
 
 
@@ -45,12 +45,15 @@ def product(
     return out.reshape(*x.shape[:-1], kernel.shape[0])
 
 
-def whole_product(
-    x: Int8[Array, "rows inputs"], kernel: Int8[Array, "outputs inputs"]
+def rounded_product(
+    x: Float[Array, "rows inputs"],
+    kernel: Int8[Array, "outputs inputs"],
+    scale: Float[Array, "outputs"],
 ) -> Float[Array, "rows outputs"]:
-    """The same for 8-bit whole numbers, exact, and at most `library.whole_rows` rows."""
+    """The same in 8 bits, as `toolkit.models.int8` describes it; at most `library.rounded_rows`
+    rows."""
     result = jax.ShapeDtypeStruct((x.shape[0], kernel.shape[0]), jnp.float32)
-    return jax.ffi.ffi_call("toolkit_whole_product", result)(x, kernel)
+    return jax.ffi.ffi_call("toolkit_rounded_product", result)(x, kernel, scale)
 
 
 def attention(

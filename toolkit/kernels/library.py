@@ -23,7 +23,7 @@ from toolkit.errors import UnsupportedModel
 from toolkit.kernels.processor import processor
 
 SOURCE = Path(__file__).parent / "source"
-OPERATIONS = ("toolkit_product", "toolkit_whole_product", "toolkit_attention")
+OPERATIONS = ("toolkit_product", "toolkit_rounded_product", "toolkit_attention")
 SWITCH = "TOOLKIT_KERNELS"
 """Environment variable: "off" does without the kernels where they are installed."""
 COMPILER = "ziglang"
@@ -75,16 +75,16 @@ def prepare(folder: Path) -> None:
                 f"Do without them: load(..., kernels=False), or set {SWITCH}=off."
             ) from error
         library.set_team_size(_cores())
-        library.whole_rows.restype = ctypes.c_int64
+        library.rounded_rows.restype = ctypes.c_int64
         for name in OPERATIONS:
             call = jax.ffi.pycapsule(getattr(library, name))
             jax.ffi.register_ffi_target(name, call, platform="cpu")
         _libraries.append(library)
 
 
-def whole_rows() -> int:
-    """Most rows of an 8-bit product on this processor; the kernels are prepared."""
-    return _libraries[0].whole_rows()
+def rounded_rows() -> int:
+    """Most rows of a product in 8 bits on this processor; the kernels are prepared."""
+    return _libraries[0].rounded_rows()
 
 
 def _cores() -> int:

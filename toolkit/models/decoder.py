@@ -104,8 +104,8 @@ class Decoder(nnx.Module):
         short = self.config.kernels == "short" and tokens is not None and tokens.size <= SHORT
         few = tokens is None or tokens.shape[1] == 1 or short
         # In strict mode 8-bit products go one way for any number of rows, which is XLA's.
-        whole = ("whole",) if self.config.kernels == "short" else ()
-        return ("product", *whole, "attention") if few else ("attention",)
+        rounded = ("rounded",) if self.config.kernels == "short" else ()
+        return ("product", *rounded, "attention") if few else ("attention",)
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]
