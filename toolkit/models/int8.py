@@ -66,10 +66,11 @@ def multiplied(
 ) -> Float[Array, "N outputs"]:
     """Each row, in two digits, with every row of the kernel: `[N, K]`, `[out, K]` -> `[N, out]`.
 
-    The compiled kernel gives the same bits. Here the kernel stands on the left, and both digits of
-    all rows meet it at once: never one row, for which XLA on CPU leaves the kernels of 8-bit numbers
-    and takes ten times as long. What XLA would make a factor is written as one, so that its bits do
-    not depend on what is compiled together.
+    The compiled kernel rounds alike: its bits are those of this function when XLA compiles it as a
+    whole, which makes `high + low * (1 / BASE)` one rounding. Here the weights stand on the left,
+    and both digits of all rows meet them at once: never one row, for which XLA on CPU leaves its
+    products of 8-bit numbers and takes ten times as long. Divisors are written as factors, which is
+    what XLA makes of them.
     """
     if kernels.fit("rounded") and rows.shape[0] <= kernels.rounded_rows():
         return kernels.rounded_product(rows, kernel, scale)

@@ -2,6 +2,7 @@
    which has a scale. A row of x becomes two rows of whole numbers and a step: its digits, of which
    the second is worth 1/254 of the first. Their sums are exact. The formula is that of
    toolkit/models/int8.py, to the bit. */
+#define _DEFAULT_SOURCE /* for syscall */
 #include "kernels.h"
 #include "lanes.h"
 #include "team.h"
@@ -9,6 +10,7 @@
 
 enum {
     PART = 1024 * 1024, /* most weights that a thread takes at one time */
+    BLOCK = 8,          /* rows of x whose digits one thread finds, since they lie together */
     LEVELS = 127,
     BASE = 2 * LEVELS,
 };
@@ -66,8 +68,7 @@ static float peak_of(const float *x, int64_t inputs) {
     return peak;
 }
 
-static void digits_part(const void *job, int64_t row) {
-    const Product *p = job;
+static void digits_of(const Product *p, int64_t row) {
     const float *x = p->x + row * p->inputs;
     float peak = peak_of(x, p->inputs), step = (peak < TINY ? TINY : peak) * (1.0f / LEVELS);
     float per_step = 1.0f / step;
@@ -81,6 +82,12 @@ static void digits_part(const void *job, int64_t row) {
     }
 }
 
+static void digits_part(const void *job, int64_t block) {
+    const Product *p = job;
+    for (int64_t row = block * BLOCK; row < p->rows && row < (block + 1) * BLOCK; row++)
+        digits_of(p, row);
+}
+
 int rounded_product(const float *x, const int8_t *kernel, const float *scale, float *y,
                     int64_t rows, int64_t inputs, int64_t outs) {
     Product job = {x, scale, kernel, y, 0, 0, rows, inputs, outs, 0};
@@ -90,7 +97,7 @@ int rounded_product(const float *x, const int8_t *kernel, const float *scale, fl
     job.digits = aligned_alloc(LINE, (size_t)digits_size(&job));
     int done = job.steps && job.digits;
     if (done) {
-        together(digits_part, &job, rows);
+        together(digits_part, &job, (rows - 1) / BLOCK + 1);
         together(product_part, &job, (outs - 1) / job.share + 1);
     }
     free(job.digits);
@@ -100,13 +107,17 @@ int rounded_product(const float *x, const int8_t *kernel, const float *scale, fl
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #include <immintrin.h>
+#if defined(__AMX_INT8__) && defined(__linux__)
+#include <stdatomic.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#define TILES
+#endif
 
 /* Eight rows of x make a block: their first digits and their second ones are its 16 columns, of
    which four inputs lie together, as the processor takes them. A panel of 16 rows of the kernel
    meets one block after the other. Columns without a row hold anything, and are not kept. */
-enum { SIDE = 16, BLOCK = SIDE / 2, WORD = 4, STEP = 64, MANY = 64 };
-
-int64_t rounded_rows(void) { return MANY; }
+enum { SIDE = 2 * BLOCK, WORD = 4, STEP = 64, BLOCKS = 4, MANY = 64 };
 
 static int64_t block_size(const Product *p) { return (p->inputs + STEP - 1) / STEP * STEP * SIDE; }
 
@@ -114,11 +125,68 @@ static int64_t digits_size(const Product *p) {
     return (p->rows + BLOCK - 1) / BLOCK * block_size(p);
 }
 
-/* The processor multiplies bytes with a sign by bytes without one: a digit comes with 128 added, and
-   128 times the kernel's own sums are taken off again. */
+#ifdef TILES
+enum { ASK_PERMISSION = 0x1023, TILE_DATA = 18 }; /* of Linux: arch_prctl, XFEATURE_XTILEDATA */
+
+/* Whether Linux lets this process use the processor's matrix unit (Intel AMX). */
+static int have_tiles(void) {
+    static atomic_int answer = -1;
+    if (atomic_load(&answer) < 0)
+        atomic_store(&answer, syscall(SYS_arch_prctl, ASK_PERMISSION, TILE_DATA) == 0);
+    return atomic_load(&answer);
+}
+
+static void open_tiles(void) {
+    struct {
+        uint8_t palette, start, zero[14];
+        uint16_t width[16];
+        uint8_t rows[16];
+    } __attribute__((packed)) tiles = {.palette = 1};
+    for (int i = 0; i < 8; i++) tiles.width[i] = STEP, tiles.rows[i] = SIDE;
+    _tile_loadconfig(&tiles);
+}
+
+static void close_tiles(void) { _tile_release(); }
+
+/* found[i, j] = columns of block i . row j of a panel, for up to BLOCKS blocks of `size` bytes. With
+   `ahead` the next panel is asked for. */
+static void tile_dots(int blocks, const char *columns, int64_t size, const int8_t *w,
+                      int64_t stride, int64_t inputs, int ahead, __m512i found[BLOCKS][SIDE]) {
+    const char *next = (const char *)(w + SIDE * stride);
+    _tile_zero(0), _tile_zero(1), _tile_zero(2), _tile_zero(3);
+    for (int64_t at = 0; at < inputs; at += STEP) {
+        const char *from = columns + at * SIDE;
+        if (ahead)
+            for (int line = 0; line < SIDE; line++)
+                __builtin_prefetch(next + at * SIDE + line * LINE, 0, 2);
+        _tile_loadd(4, w + at, stride);
+        _tile_loadd(5, from, STEP), _tile_dpbssd(0, 4, 5);
+        if (blocks > 1) _tile_loadd(6, from + size, STEP), _tile_dpbssd(1, 4, 6);
+        if (blocks > 2) _tile_loadd(5, from + 2 * size, STEP), _tile_dpbssd(2, 4, 5);
+        if (blocks > 3) _tile_loadd(6, from + 3 * size, STEP), _tile_dpbssd(3, 4, 6);
+    }
+    _tile_stored(0, found[0], STEP), _tile_stored(1, found[1], STEP);
+    _tile_stored(2, found[2], STEP), _tile_stored(3, found[3], STEP);
+}
+#else
+static int have_tiles(void) { return 0; }
+static void open_tiles(void) {}
+static void close_tiles(void) {}
+static void tile_dots(int blocks, const char *columns, int64_t size, const int8_t *w,
+                      int64_t stride, int64_t inputs, int ahead, __m512i found[BLOCKS][SIDE]) {}
+#endif
+
+/* Any number with tiles; without, XLA is as quick with more. */
+int64_t rounded_rows(void) { return have_tiles() ? INT32_MAX : MANY; }
+
+/* Tiles take inputs in whole steps. */
+static int tiled(const Product *p) { return have_tiles() && p->inputs % STEP == 0; }
+
+/* Without tiles the processor multiplies bytes with a sign by bytes without one: a digit comes with
+   128 added, and 128 times the kernel's own sums are taken off again. */
 INLINE void put(const Product *p, int64_t row, int digit, int64_t at, Bytes digits) {
     char *to = p->digits + row / BLOCK * block_size(p) + at * SIDE;
-    Bytes raised = digits ^ (Bytes)_mm_set1_epi8(-128);
+    Bytes raised = tiled(p) ? digits : digits ^ (Bytes)_mm_set1_epi8(-128);
     for (int word = 0; word < LANES / WORD; word++)
         memcpy(to + (word * SIDE + digit * BLOCK + row % BLOCK) * WORD,
                (const char *)&raised + word * WORD, WORD);
@@ -213,17 +281,27 @@ static void finish(const Product *p, int64_t row, int64_t out, __mmask16 kept, _
 static void product_part(const void *job, int64_t part) {
     const Product *p = job;
     int64_t from = part * p->share, end = from + p->share < p->outs ? from + p->share : p->outs;
+    int tiles = tiled(p), most = tiles ? BLOCKS : 1;
+    if (tiles) open_tiles();
     int64_t width = p->outs < SIDE ? 1 : SIDE, stride = p->outs < SIDE ? 0 : p->inputs;
     for (; from < end; from += width) {
         int64_t out = from < p->outs - width ? from : p->outs - width;
         __mmask16 kept = (__mmask16)(((1u << width) - 1) << (from - out));
         const int8_t *w = p->kernel + out * p->inputs;
-        __m512i found[SIDE], excess = excess_of(w, stride, p->inputs);
-        for (int64_t row = 0; row < p->rows; row += BLOCK) {
-            dots(p->digits + row / BLOCK * block_size(p), w, stride, p->inputs, row == 0, found);
-            finish(p, row, out, kept, excess, found);
+        __m512i found[BLOCKS][SIDE], excess = tiles ? (__m512i){0} : excess_of(w, stride, p->inputs);
+        for (int64_t row = 0; row < p->rows; row += most * BLOCK) {
+            int64_t left = (p->rows - row + BLOCK - 1) / BLOCK;
+            int blocks = left < most ? (int)left : most;
+            const char *columns = p->digits + row / BLOCK * block_size(p);
+            if (tiles)
+                tile_dots(blocks, columns, block_size(p), w, stride, p->inputs, row == 0, found);
+            else
+                dots(columns, w, stride, p->inputs, row == 0, found[0]);
+            for (int i = 0; i < blocks; i++)
+                finish(p, row + i * BLOCK, out, kept, excess, found[i]);
         }
     }
+    if (tiles) close_tiles();
 }
 
 #else
