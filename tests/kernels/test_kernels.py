@@ -8,8 +8,10 @@ import ctypes
 import dataclasses
 import itertools
 import platform
+from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,12 +25,14 @@ from toolkit.models.attention import attend
 from toolkit.models.cache import LayerCache
 from toolkit.models.decoder import holds_bits
 from toolkit.models.families import read_config
-from toolkit.models.int8 import whole_sums
+from toolkit.models.int8 import BASE, multiplied, rounded
 from toolkit.models.layers import contract, total
 
 pytest.importorskip("ziglang", reason="needs the extra [kernels]")
 
 ROWS = (1, 2, 5, 6, 7, 12, 13, 25, 193, 200)
+CPU = Path("/proc/cpuinfo")
+VNNI = CPU.exists() and "avx512_vnni" in CPU.read_text()
 SIZES = [(1, 1), (3, 15), (4, 16), (9, 17), (70, 48), (300, 576), (9, 1536)]
 """Outputs and inputs: fewer than a tile, not a multiple of one, several panels."""
 
@@ -57,17 +61,35 @@ def test_a_row_has_the_same_bits_in_every_product(outs, inputs):
         np.testing.assert_array_equal(found[:8], alone[:rows])
 
 
-@pytest.mark.parametrize(("outs", "inputs"), [*SIZES, (5, 100)])
-@pytest.mark.parametrize("rows", [*range(1, 9), 31, 64, 65])
-def test_products_of_whole_numbers_are_those_of_xla(rows, outs, inputs):
-    rng = np.random.default_rng(rows)
-    digits, kernel = (
-        jnp.asarray(rng.integers(-127, 128, (n, inputs)), jnp.int8) for n in (rows, outs)
-    )
-    expected = np.asarray(digits, np.int64) @ np.asarray(kernel, np.int64).T
-    np.testing.assert_array_equal(whole_sums(digits, kernel), expected)
-    with kernels.using("whole"):
-        np.testing.assert_array_equal(whole_sums(digits, kernel), expected)
+def rounded_case(outs: int, inputs: int) -> tuple[Any, Any, Any]:
+    """64 rows of all sizes, among them zeros and the ends of float32; a kernel and its scale."""
+    rng = np.random.default_rng(inputs)
+    x = rng.standard_normal((64, inputs)) * 10.0 ** rng.integers(-20, 20, (64, 1))
+    x[1:4] = x[1] * 0, np.sign(x[2]) * 1e33, np.sign(x[3]) * 1e-38
+    kernel = rng.integers(-127, 128, (outs, inputs))
+    return jnp.float32(x), jnp.int8(kernel), jnp.float32(rng.uniform(1e-4, 1e-2, outs))
+
+
+def rounded_by_numpy(x: Any, kernel: Any, scale: Any) -> np.ndarray:
+    """From the digits on without rounding."""
+    first, step = map(np.asarray, rounded(x))
+    second = np.rint((np.asarray(x) * (1 / step) - first) * np.float32(BASE))
+    digits = first.astype(np.int64) * BASE + second.astype(np.int64)
+    sums = digits @ np.asarray(kernel, np.int64).T
+    return sums / BASE * step.astype(np.float64) * np.asarray(scale, np.float64)
+
+
+@pytest.mark.parametrize(("outs", "inputs"), [*SIZES, (5, 100), (40, 64)])
+def test_products_in_8_bits_are_numpys_and_have_the_bits_of_xla(outs, inputs):
+    x, kernel, scale = rounded_case(outs, inputs)
+    by_xla = np.asarray(jax.jit(multiplied)(x, kernel, scale))
+    expected = rounded_by_numpy(x, kernel, scale)
+    largest = np.abs(expected).max(axis=1, keepdims=True)
+    assert (np.abs(by_xla - expected) <= largest * 1e-6).all()
+    for rows in [*range(1, 10), 16, 17, 64]:
+        with kernels.using("rounded"):
+            found = multiplied(x[64 - rows :], kernel, scale)
+        np.testing.assert_array_equal(found, by_xla[64 - rows :])
 
 
 @pytest.mark.parametrize("rows", [3, 32])
@@ -75,26 +97,40 @@ def test_the_largest_whole_numbers(rows):
     """Sums beyond 2^24, which float32 rounds, once and as XLA does; float32 has all of these."""
     signs = np.where(np.arange(7) % 2, -127, 127)[:, None]
     kernel = jnp.asarray(np.broadcast_to(signs, (7, 8192)), jnp.int8)
-    digits = jnp.full((rows, 8192), -127, jnp.int8)
-    with kernels.using("whole"):
-        found = np.asarray(whole_sums(digits, kernel))
+    x = jnp.full((rows, 8192), -127, jnp.float32)
+    with kernels.using("rounded"):
+        found = np.asarray(multiplied(x, kernel, jnp.ones(7)))
     np.testing.assert_array_equal(found, np.broadcast_to(-127.0 * signs[:, 0] * 8192, found.shape))
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for another x86 processor")
-def test_whole_numbers_on_a_processor_without_products_of_them(monkeypatch, tmp_path):
-    flags = [flag.replace("native", "x86_64_v3") for flag in library.FLAGS]
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_poisoned_row_is_seen_in_8_bits_and_no_other(poison):
+    x, kernel, scale = rounded_case(20, 64)
+    found = np.asarray(kernels.rounded_product(x[:3].at[2, 5].set(poison), kernel, scale))
+    assert np.isnan(found[2]).all()
+    np.testing.assert_array_equal(found[:2], kernels.rounded_product(x[:2], kernel, scale))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for other x86 processors")
+@pytest.mark.parametrize(
+    ("other", "most"),
+    [
+        ("x86_64_v3", 3),
+        pytest.param("cascadelake", 64, marks=pytest.mark.skipif(not VNNI, reason="needs VNNI")),
+    ],
+)
+def test_8_bits_on_processors_that_can_do_less(monkeypatch, tmp_path, other, most):
+    flags = [flag.replace("native", other) for flag in library.FLAGS]
     monkeypatch.setattr(library, "FLAGS", flags)
     other = ctypes.CDLL(str(library._compiled(tmp_path)))
-    assert other.whole_rows() == 6
-    for rows, inputs, low in itertools.product(range(1, 7), (5, 576, 14336), (-127, 100)):
-        rng = np.random.default_rng(rows)
-        x, kernel = (rng.integers(low, 128, (n, inputs), np.int8) for n in (rows, 9))
+    assert other.rounded_rows() == most
+    for rows, inputs in itertools.product((1, 2, 3, most), (5, 576, 14336)):
+        x, *weights = rounded_case(9, inputs)
+        case = x[:rows], *weights
         y = np.zeros((rows, 9), np.float32)
-        pointers = (ctypes.c_void_p(array.ctypes.data) for array in (x, kernel, y))
-        other.whole_product(*pointers, *map(ctypes.c_int64, (rows, inputs, 9)))
-        exact = x.astype(np.int64) @ kernel.astype(np.int64).T
-        np.testing.assert_array_equal(y, exact.astype(np.float32))
+        pointers = [ctypes.c_void_p(np.asarray(array).ctypes.data) for array in (*case, y)]
+        other.rounded_product(*pointers, *map(ctypes.c_int64, (rows, inputs, 9)))
+        np.testing.assert_array_equal(y, jax.jit(multiplied)(*case))
 
 
 def test_products_at_the_same_time_end_alike():

@@ -49,8 +49,10 @@ from toolkit.sampling.sample import Variant, sample
 from toolkit.sampling.transforms import History
 from toolkit.sampling.vocabulary import columns_of, ids_of, largest, parts
 
-SCORE_ROWS = 128
+SCORE_ROWS = 32
 """Positions whose logits exist at one time while a prompt is scored."""
+TILED_ROWS = 128
+"""The same where the kernel of products of many rows is, which wants more of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,11 +122,10 @@ class Steps:
         self, decoder: Decoder, hidden: Float[Array, "B T D"], last: Int[Array, "R"]
     ) -> Float[Array, "R V"]:
         """The logits after each prompt's last token, whose places are counted along all tokens. At
-        least two rows meet the head, so that a prompt has the same bits alone and in a group."""
-        final = hidden.reshape(-1, hidden.shape[-1])[last]
-        if len(final) > 1:
-            return self._logits(decoder, final)
-        return self._logits(decoder, jnp.concatenate([final, final]))[:1]
+        least two rows meet the head, so that a prompt has the same bits alone and in a group. They
+        are taken twice, not doubled: that would be drawn into the last norm, and rounded anew."""
+        twice = last if len(last) > 1 else jnp.concatenate([last, last])
+        return self._logits(decoder, hidden.reshape(-1, hidden.shape[-1])[twice])[: len(last)]
 
     @property
     def _sampling(self) -> Sequence[kernels.Operation]:
@@ -197,7 +198,8 @@ class Steps:
             self.traces["prefill_scored"] += 1
             decoder = self.rebuild(leaves)
             hidden, cache = decoder(tokens, start, cache, packing)
-            rows = min(SCORE_ROWS, tokens.size)
+            tiled = self.config.kernels is not None and kernels.has_tiles()
+            rows = min(TILED_ROWS if tiled else SCORE_ROWS, tokens.size)
             chunks = hidden.reshape(-1, rows, hidden.shape[-1])
 
             def chunk(pair):

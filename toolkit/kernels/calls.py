@@ -15,7 +15,11 @@ from jaxtyping import Array, Bool, Float, Int, Int8
 LANES = 16
 """Features of a head are taken so many at a time."""
 
-Operation = Literal["product", "tiles", "whole", "attention", "moments", "edit", "draw"]
+TILED_INPUTS = 4096
+"""Most inputs of a tiled product: of more a part of the kernel does not stay near the core, and
+their running sum is less exact than XLA's."""
+
+Operation = Literal["product", "tiles", "rounded", "attention", "moments", "edit", "draw"]
 _in_use: contextvars.ContextVar[tuple[Operation, ...]] = contextvars.ContextVar("kernels")
 
 
@@ -50,12 +54,15 @@ def product(
     return out.reshape(*x.shape[:-1], kernel.shape[0])
 
 
-def whole_product(
-    x: Int8[Array, "rows inputs"], kernel: Int8[Array, "outputs inputs"]
+def rounded_product(
+    x: Float[Array, "rows inputs"],
+    kernel: Int8[Array, "outputs inputs"],
+    scale: Float[Array, "outputs"],
 ) -> Float[Array, "rows outputs"]:
-    """The same for 8-bit whole numbers, exact, and at most `library.whole_rows` rows."""
+    """The same in 8 bits, as `toolkit.models.int8` describes it; at most `library.rounded_rows`
+    rows."""
     result = jax.ShapeDtypeStruct((x.shape[0], kernel.shape[0]), jnp.float32)
-    return jax.ffi.ffi_call("toolkit_whole_product", result)(x, kernel)
+    return jax.ffi.ffi_call("toolkit_rounded_product", result)(x, kernel, scale)
 
 
 def attention(

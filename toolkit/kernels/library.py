@@ -26,7 +26,7 @@ SOURCE = Path(__file__).parent / "source"
 OPERATIONS = (
     "toolkit_product",
     "toolkit_tiled_product",
-    "toolkit_whole_product",
+    "toolkit_rounded_product",
     "toolkit_attention",
     "toolkit_moments",
     "toolkit_edit",
@@ -83,7 +83,8 @@ def prepare(folder: Path) -> None:
                 f"Do without them: load(..., kernels=False), or set {SWITCH}=off."
             ) from error
         library.set_team_size(_cores())
-        library.whole_rows.restype = ctypes.c_int64
+        library.ask_for_tiles()
+        library.rounded_rows.restype = ctypes.c_int64
         for name in OPERATIONS:
             call = jax.ffi.pycapsule(getattr(library, name))
             jax.ffi.register_ffi_target(name, call, platform="cpu")
@@ -91,13 +92,14 @@ def prepare(folder: Path) -> None:
 
 
 def has_tiles() -> bool:
-    """Whether products of many rows have a kernel on this processor; the kernels are prepared."""
+    """Whether products of many rows have a kernel on this processor, and the system lets this
+    process use it; the kernels are prepared. The answer never changes."""
     return bool(_libraries[0].has_tiles())
 
 
-def whole_rows() -> int:
-    """Most rows of an 8-bit product on this processor; the kernels are prepared."""
-    return _libraries[0].whole_rows()
+def rounded_rows() -> int:
+    """Most rows of a product in 8 bits on this processor; the kernels are prepared."""
+    return _libraries[0].rounded_rows()
 
 
 def _cores() -> int:

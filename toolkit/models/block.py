@@ -120,10 +120,14 @@ class Block(nnx.Module):
             q, k, v = jnp.split(qkv, [queries, queries + keys], axis=-1)
             q, k = normed(self.query_norm, q), normed(self.key_norm, k)
             qkv = jnp.concatenate([q, k, v], axis=-1)
-        apart = qkv.reshape(*qkv.shape[:2], -1, c.head_width).transpose(0, 2, 1, 3)
-        q, k, v = jnp.split(apart, [c.heads, c.heads + c.kv_heads], axis=1)
+        apart = qkv.reshape(*qkv.shape[:2], -1, c.head_width)
         if c.query_key_norm == "head":
+            # Together again before they are turned: else XLA draws the norm into the rotation, in
+            # another way for one row than for several, and bits differ.
+            q, k, v = jnp.split(apart, [c.heads, c.heads + c.kv_heads], axis=2)
             q, k = normed(self.query_norm, q), normed(self.key_norm, k)
+            apart = jnp.concatenate([q, k, v], axis=2)
+        q, k, v = jnp.split(apart.transpose(0, 2, 1, 3), [c.heads, c.heads + c.kv_heads], axis=1)
         return q, k, v
 
     def mlp(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:

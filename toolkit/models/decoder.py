@@ -103,9 +103,10 @@ class Decoder(nnx.Module):
         if self.config.kernels is None:
             return ()
         # In strict mode 8-bit products go one way for any number of rows, which is XLA's.
-        whole = ("whole",) if self.config.kernels == "short" else ()
-        many = ("tiles",) if kernels.has_tiles() else ()
-        return (*(("product", *whole) if few else many), "attention")
+        rounded = ("rounded",) if self.config.kernels == "short" else ()
+        if few:
+            return ("product", *rounded, "attention")
+        return (*(("tiles",) if kernels.has_tiles() else ()), *rounded, "attention")
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]

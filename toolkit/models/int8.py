@@ -29,6 +29,9 @@ from toolkit.models.layers import along_last
 LEVELS = 127
 """Largest whole number; -128 is not used, so that signs are alike."""
 
+BASE = 2 * LEVELS
+"""What a first digit is worth in second ones."""
+
 TINY = 1e-30
 """Scale of a row of zeros, times LEVELS."""
 
@@ -50,30 +53,36 @@ class Int8Linear(nnx.Module):
     def product(
         self, x: Float[Array, "... inputs"], result: DTypeLike | None = None
     ) -> Float[Array, "... outputs"]:
-        """Without the bias, as `result`, or as the dtype of `x` when left out.
-
-        The kernel stands on the left, and both digits of all rows meet it at once: never one row,
-        for which XLA on CPU leaves the kernels of 8-bit numbers and takes ten times as long.
-        """
+        """Without the bias, as `result`, or as the dtype of `x` when left out."""
         rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
-        first, step = rounded(rows)
-        rest = rows / step - first.astype(jnp.float32)
-        second = jnp.round(rest * (2 * LEVELS)).astype(jnp.int8)
-        high, low = jnp.split(whole_sums(jnp.concatenate([first, second]), self.kernel[...]), 2)
-        out = (high + low / (2 * LEVELS)) * step * self.scale[...][None, :]
+        out = multiplied(rows, self.kernel[...], self.scale[...])
         return out.astype(x.dtype if result is None else result).reshape(*x.shape[:-1], -1)
 
 
-def whole_sums(
-    digits: Int8[Array, "N inputs"], kernel: Int8[Array, "outputs inputs"]
+def multiplied(
+    rows: Float[Array, "N inputs"],
+    kernel: Int8[Array, "outputs inputs"],
+    scale: Float[Array, "outputs"],
 ) -> Float[Array, "N outputs"]:
-    """Every row with every row of the kernel, exact: `[N, K]`, `[out, K]` -> `[N, out]`."""
-    if kernels.fit("whole") and digits.shape[0] <= kernels.whole_rows():
-        return kernels.whole_product(digits, kernel)
+    """Each row, in two digits, with every row of the kernel: `[N, K]`, `[out, K]` -> `[N, out]`.
+
+    The compiled kernel rounds alike: its bits are those of this function when XLA compiles it as a
+    whole, which makes `high + low * (1 / BASE)` one rounding. Here the weights stand on the left,
+    and both digits of all rows meet them at once: never one row, for which XLA on CPU leaves its
+    products of 8-bit numbers and takes ten times as long. Divisors are written as factors, which is
+    what XLA makes of them.
+    """
+    if kernels.fit("rounded") and rows.shape[0] <= kernels.rounded_rows():
+        return kernels.rounded_product(rows, kernel, scale)
+    first, step = rounded(rows)
+    rest = rows * (1 / step) - first.astype(jnp.float32)
+    second = jnp.round(rest * BASE).astype(jnp.int8)
+    digits = jnp.concatenate([first, second])
     summed = jax.lax.dot_general(
         kernel, digits, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32
     )
-    return summed.T.astype(jnp.float32)
+    high, low = jnp.split(summed.T.astype(jnp.float32), 2)
+    return (high + low * (1 / BASE)) * step * scale[None, :]
 
 
 def rounded(
@@ -84,8 +93,8 @@ def rounded(
     The largest number of a row becomes 127 or -127; halves go to the even neighbour.
     """
     peak = jnp.max(jnp.abs(rows), axis=-1, keepdims=True)
-    step = jnp.maximum(peak, TINY) / LEVELS
-    return jnp.round(rows / step).astype(jnp.int8), step
+    step = jnp.maximum(peak, TINY) * (1 / LEVELS)
+    return jnp.round(rows * (1 / step)).astype(jnp.int8), step
 
 
 def rounded_on_host(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

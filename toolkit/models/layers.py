@@ -76,7 +76,7 @@ def contract(
     """
     if kernels.fit("product", x, kernel):
         return kernels.product(x, kernel)
-    if kernels.fit("tiles", x, kernel):
+    if kernels.fit("tiles", x, kernel) and kernel.shape[1] <= kernels.TILED_INPUTS:
         return kernels.product(x, kernel, tiled=kernel.shape[0] > ONES)
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[0] == 1 and kernel.shape[0] % PARTS == 0 and kernel.shape[0] > ONES:

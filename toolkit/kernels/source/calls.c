@@ -38,12 +38,12 @@ XLA_FFI_Error *toolkit_tiled_product(XLA_FFI_CallFrame *frame) {
     return done ? 0 : out_of_memory(frame);
 }
 
-XLA_FFI_Error *toolkit_whole_product(XLA_FFI_CallFrame *frame) {
+XLA_FFI_Error *toolkit_rounded_product(XLA_FFI_CallFrame *frame) {
     if (asked_for_version(frame)) return 0;
     XLA_FFI_Buffer *x = frame->args.args[0], *kernel = frame->args.args[1];
-    XLA_FFI_Buffer *y = frame->rets.rets[0];
-    int done =
-        whole_product(x->data, kernel->data, y->data, x->dims[0], x->dims[1], kernel->dims[0]);
+    XLA_FFI_Buffer *scale = frame->args.args[2], *y = frame->rets.rets[0];
+    int done = rounded_product(x->data, kernel->data, scale->data, y->data, x->dims[0], x->dims[1],
+                               kernel->dims[0]);
     return done ? 0 : out_of_memory(frame);
 }
 

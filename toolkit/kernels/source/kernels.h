@@ -6,17 +6,19 @@
 void product(const float *x, const float *kernel, float *y, int64_t rows, int64_t inputs,
              int64_t outs);
 
-/* The same for many rows, on a processor with a matrix unit that the system lets this process use,
-   which `has_tiles` asks for. Zero when memory cannot be had, else one. */
+/* The same for many rows, where `has_tiles`: on a processor with a matrix unit, once the system,
+   which `ask_for_tiles` asks, lets this process use it. Elsewhere it is the same. Zero when memory
+   cannot be had, else one. */
+void ask_for_tiles(void);
 int has_tiles(void);
 int tiled_product(const float *x, const float *kernel, float *y, int64_t rows, int64_t inputs,
                   int64_t outs);
 
-/* The same for 8-bit whole numbers, and at most `whole_rows` rows. Zero when memory cannot be had,
-   else one. */
-int64_t whole_rows(void);
-int whole_product(const int8_t *x, const int8_t *kernel, float *y, int64_t rows, int64_t inputs,
-                  int64_t outs);
+/* The same with a kernel of 8-bit whole numbers, times scale [outs], and x rounded to two of those:
+   at most `rounded_rows` rows. Zero when memory cannot be had, else one. */
+int64_t rounded_rows(void);
+int rounded_product(const float *x, const int8_t *kernel, const float *scale, float *y,
+                    int64_t rows, int64_t inputs, int64_t outs);
 
 typedef struct {
     const float *x;       /* [rows, count] */

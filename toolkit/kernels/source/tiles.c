@@ -1,7 +1,10 @@
 /* Products of many rows by the processor's matrix unit (Intel AMX), which multiplies bfloat16 only.
    Each float32 is the sum of three of those, to 24 bits; of the nine products of two such sums the
    six largest are added, in float32. What is left out is below a rounding (Henry et al. 2019, arXiv
-   1904.06376). The sum over the inputs has one order, whatever is multiplied beside it. */
+   1904.06376). The sum over the inputs has one order, whatever is multiplied beside it.
+
+   A number that bfloat16 takes for infinite, beyond 3.389e38, makes the sums it is in none; the third
+   part of one below 1e-30 may be lost. */
 #include "kernels.h"
 
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
@@ -35,7 +38,13 @@ typedef struct {
     atomic_int *failed;
 } Tiled;
 
-int has_tiles(void) { return syscall(SYS_arch_prctl, PERMISSION, TILE_DATA) == 0; }
+static atomic_int allowed;
+
+void ask_for_tiles(void) {
+    if (syscall(SYS_arch_prctl, PERMISSION, TILE_DATA) == 0) atomic_store(&allowed, 1);
+}
+
+int has_tiles(void) { return atomic_load(&allowed); }
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -187,6 +196,10 @@ static void tiled_part(const void *job, int64_t part) {
 
 int tiled_product(const float *x, const float *kernel, float *y, int64_t rows, int64_t inputs,
                   int64_t outs) {
+    if (!has_tiles()) {
+        product(x, kernel, y, rows, inputs, outs);
+        return 1;
+    }
     int64_t steps = (inputs + STEP - 1) / STEP, pairs = (rows + PAIR - 1) / PAIR;
     int64_t most = PANEL / (steps * PIECES * TILE * 2) / 2 * PAIR;
     int64_t fair = ((outs - 1) / (2 * team_size()) / PAIR + 1) * PAIR;
@@ -203,6 +216,7 @@ int tiled_product(const float *x, const float *kernel, float *y, int64_t rows, i
 
 #else
 
+void ask_for_tiles(void) {}
 int has_tiles(void) { return 0; }
 
 int tiled_product(const float *x, const float *kernel, float *y, int64_t rows, int64_t inputs,
