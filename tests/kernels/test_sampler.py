@@ -79,6 +79,23 @@ def test_an_edge_far_below_the_first(low):
     assert found.dropped[0][:10].tolist().count(0) >= 9
 
 
+@pytest.mark.parametrize("p", [0.0, 1e-30, 0.4, 0.6])
+def test_typical_tokens_far_from_the_most_typical_logit(p):
+    """Half the mass at 0, half at -8.5: the logit of the mean surprise, -4.3, is nobody's, and the
+    single token is a little nearer."""
+    logits = np.full((1, 5001), -np.log(np.float32(5000)), np.float32)
+    logits[0, 4000] = 0.001
+    found = drawn(logits, each("typical_p", p))
+    expected = (
+        1
+        if p < 0.5
+        else compiled(
+            logits, rows_of(*each("typical_p", p)), history_of(5001, [()]), no_guide(), Variant()
+        ).support[0]
+    )
+    assert found.support[0] == expected
+
+
 def test_what_is_impossible_is_never_drawn():
     logits = np.full((8, 300), -np.inf, np.float32)
     logits[:, 299] = -5.0

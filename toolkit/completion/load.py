@@ -68,7 +68,7 @@ def load(
     beside it, and at most 32 run together. `prefix_bytes`: memory for prompts that may come again.
     `mesh`: devices to divide the model among, such as {"data": 2, "model": 4}: rows of the batch
     over "data", heads, hidden features and vocabulary over "model"; None is one device. `kernels`:
-    products and attention in compiled C (extra [kernels]), for float32 on one CPU; None is yes
+    products, attention and the sampler in compiled C (extra [kernels]), on one CPU; None is yes
     where they are installed and fit, unless the environment variable TOOLKIT_KERNELS is "off".
 
     Raises InvalidRequest for arguments out of range, FetchError, CheckpointError and

@@ -129,9 +129,10 @@ class ModelConfig:
     kernel of its own then, tied or not."""
 
     kernels: Literal["decoding", "short"] | None = dataclasses.field(default=None, repr=False)
-    """What is compiled C (`toolkit.kernels`) where that fits. "decoding": attention, and the
-    products of decoding and of the head; "short": also those of short prompts, which then have
-    other bits than in a packed row. Not in the text of a configuration, which names the model: it
+    """What is compiled C (`toolkit.kernels`) where that fits. "decoding": attention, the sampler,
+    the products of decoding and of the head, and where the processor has a unit for them those of
+    all prompts; "short": also other ones for short prompts, which then have other bits than in a
+    packed row. Not in the text of a configuration, which names the model: it
     is the same one without them."""
 
     @property

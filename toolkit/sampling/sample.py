@@ -247,6 +247,10 @@ class _Run:
         """Apply the edits that the program contains and a row asks for, all skipped at once if
         none."""
         steps, needs = self.contained(EDITS)
+        if self.guard.compiled(logits):
+            # Bias and penalties drop nothing. Their copy is the one that conditions would make.
+            logits = edited_by_kernel(logits, self.rows, self.history)
+            steps, needs = steps[2:], needs[2:]
 
         def apply():
             state = logits, dropped
@@ -261,8 +265,6 @@ class _Run:
     def _edited(self, steps: Sequence[Edit], state: tuple[Array, Array]) -> tuple[Array, Array]:
         """Logits and marks after these steps."""
         x, marks = state
-        if tuple(steps) == EDITS[:TOGETHER] and self.guard.compiled(x):
-            return edited_by_kernel(x, self.rows, self.history), marks  # they drop nothing
         for step in steps:
             was = self.at_top(x)
             x = step.apply(x, self.rows, self.history, self.tables)

@@ -4,6 +4,7 @@
 #include "kernels.h"
 #include "exponential.h"
 #include "team.h"
+#include <float.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -112,6 +113,7 @@ static Numbers within_keys(const Numbers *n, float low, float high, const Space 
 static Edge smallest(Numbers n, float most, double goal, const Space *space) {
     float low = -INFINITY, high = most, least[PROBES] = {-2, -6, -12, -24};
     double mass[PROBES], above = 0;
+    goal = goal > 0 ? goal : DBL_MIN; /* at least one */
     for (int round = 0; round < ROUNDS; round++) {
         probe(&n, least, mass);
         int i = 0;
