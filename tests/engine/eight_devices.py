@@ -150,7 +150,7 @@ def decode_program(lm: toolkit.LM, variant: Variant, *, rows: int = 4) -> Any:
     asked = Rows.stack([SamplingParams()] * rows, [Report()] * rows)
     tables, _ = pack([])
     lowered = steps.decode.lower(
-        lm.engine.leaves, state, steps.put(asked, "batch"), steps.put(tables), 1, variant
+        lm.engine.leaves, state, steps.put(asked, "batch"), steps.put(tables), None, 1, variant
     )
     return lowered.compile()
 

@@ -82,7 +82,7 @@ def compiled(lm):
     state = DecodeState.zeros(config, rows=4, slots=256, dtype=lm.engine.dtype)
     rows = Rows.stack([SamplingParams()] * 4, [Report()] * 4)
     tables, _ = pack([])
-    lowered = steps.decode.lower(lm.engine.leaves, state, rows, tables, 1, Variant())
+    lowered = steps.decode.lower(lm.engine.leaves, state, rows, tables, None, 1, Variant())
     return lowered.compile(), state, lm.engine.leaves
 
 

@@ -22,7 +22,7 @@ from toolkit import kernels
 from toolkit.errors import InvalidRequest, UnsupportedModel
 from toolkit.kernels import library
 from toolkit.models.attention import attend
-from toolkit.models.cache import LayerCache
+from toolkit.models.cache import LayerCache, SharedPrefixes
 from toolkit.models.decoder import holds_bits
 from toolkit.models.families import read_config
 from toolkit.models.int8 import BASE, multiplied, rounded
@@ -142,8 +142,10 @@ def test_products_at_the_same_time_end_alike():
             np.testing.assert_array_equal(found, expected)
 
 
-def attention(q, layer: LayerCache, *args, **settings):
-    return kernels.attention(q, layer.keys, layer.values, *args, **settings)
+def attention(q, layer: LayerCache, start, shared: SharedPrefixes | None = None, **settings):
+    shared = shared or SharedPrefixes.none(len(start))
+    arrays = q, layer.keys, layer.values, start, shared.source, shared.length
+    return kernels.attention(*arrays, **settings)
 
 
 def by_numpy(q, layer, start, scale, cap, window) -> np.ndarray:

@@ -11,11 +11,12 @@ from jax.typing import DTypeLike
 
 from toolkit.engine.guidebook import Guidebook
 from toolkit.engine.job import Ticket
-from toolkit.engine.prefixes import Prefix
+from toolkit.engine.prefixes import Prefix, shared_slots
 from toolkit.engine.scheduler import Scheduler, expected, slot_bucket
 from toolkit.engine.state import Arrival, DecodeState
 from toolkit.engine.stats import Stats
 from toolkit.engine.steps import Steps
+from toolkit.models.cache import SharedPrefixes
 from toolkit.sampling.guide import Guide
 from toolkit.sampling.params import Report, Rows, SamplingParams, bucket
 from toolkit.sampling.sample import TOP, Drawn, Variant
@@ -31,6 +32,9 @@ class Batch:
         self._on_cpu = jax.default_backend() == "cpu"
         self._state: DecodeState | None = None
         self._rows: Rows | None = None
+        self._shared: SharedPrefixes | None = None
+        self.borrowed: Sequence[int] = ()
+        """Slots of each row that attention reads in another one."""
         self._variant = Variant()
         self._guides = Guidebook(steps.put)
         self._shrunk: set[tuple[int, int, int]] = set()
@@ -78,7 +82,7 @@ class Batch:
             row = self._scheduler.seat(ticket)
             pending[row] = True
             self._insert(ticket, row, prefix)
-            ticket.dispatched = 1
+            ticket.lineage, ticket.dispatched = prefix.lineage, 1
         self._upload_rows()
         with self._stats.watch(f"first[{self.shape}]"):
             self._state, drawn = self.steps.first(
@@ -91,7 +95,13 @@ class Batch:
         """Send `count` decode steps to the device."""
         with self._stats.watch(f"decode[{self.shape}, steps={count}]"):
             self._state, drawn = self.steps.decode(
-                leaves, self._state, self._rows, self._guides.tables, count, self._variant
+                leaves,
+                self._state,
+                self._rows,
+                self._guides.tables,
+                self._shared,
+                count,
+                self._variant,
             )
         return drawn
 
@@ -123,13 +133,21 @@ class Batch:
         self._state = dataclasses.replace(self._state, history=history)
 
     def _upload_rows(self) -> None:
-        """Send the parameters of the seated tickets to the device; empty rows are neutral."""
+        """Tell the device the parameters of the seated tickets, and which of their prompts are
+        shared; empty rows are neutral. What a row shares stays in its slots until the next time:
+        also after its ticket is over, since a row is only filled anew before a call of this."""
         seats = self._scheduler.rows
         rows = Rows.stack(
             [t.job.params if t else SamplingParams(temperature=0.0) for t in seats],
             [t.job.report if t else Report() for t in seats],
         )
         self._rows = self.steps.put(rows, "batch")
+        self._shared, self.borrowed = None, [0] * len(seats)
+        if self.steps.config.kernels is not None:
+            shared = shared_slots([ticket.lineage if ticket else {} for ticket in seats])
+            source, length = np.asarray(shared, np.int32).T
+            self._shared = self.steps.put(SharedPrefixes(source, length))
+            self.borrowed = length.tolist()
         top = max((t.job.report.top for t in seats if t), default=0)
         top = min(bucket(top, TOP), self.steps.config.vocab_size)
         if self._on_cpu:  # one program for all

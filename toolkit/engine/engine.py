@@ -379,7 +379,8 @@ class Engine:
 
     def _step_bytes(self) -> int:
         """Weights and used slots of the cache that a decode step reads."""
-        slots = sum(used(ticket, 0) for ticket in self._scheduler.running)
+        seats = zip(self._scheduler.rows, self._batch.borrowed, strict=False)
+        slots = sum(used(ticket, 0) - borrowed for ticket, borrowed in seats if ticket)
         c = self.config
         each = 2 * c.layers * c.kv_heads * c.head_width * self.dtype.itemsize
         return self._weight_bytes + slots * each

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import queue
+from collections.abc import Mapping
 from typing import Literal
 
 import jax
@@ -118,6 +119,8 @@ class Ticket:
         self.cancelled = False
         self.over = False
         self.row: int | None = None
+        self.lineage: Mapping[int, int] = {}
+        """Of the prompt in the row; see `toolkit.engine.prefixes`."""
         self.dispatched = 0
         """Tokens whose draw was sent to the device."""
         self.generated = 0

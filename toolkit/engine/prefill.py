@@ -11,7 +11,7 @@ import numpy as np
 
 from toolkit.engine.groups import Group, Shape, reusable
 from toolkit.engine.job import Job, PromptScores
-from toolkit.engine.prefixes import Prefix, Prefixes
+from toolkit.engine.prefixes import Prefix, Prefixes, lineage_of
 from toolkit.engine.scheduler import chunk_bucket, prompt_slots
 from toolkit.engine.steps import Steps
 from toolkit.models.cache import KVCache
@@ -122,10 +122,12 @@ class Prefill:
         assert self.logits is not None, "a prompt has at least one token"
         rows = self.steps.rows_apart(self.cache, self.logits, len(self.logits))[: len(self.jobs)]
         read = [(jax.tree.map(np.asarray, s), first, count) for s, first, count in self.scored]
-        return [
-            Prefix(job.prompt, *own, self._scores(job, row, read) if read else None)
-            for row, (job, own) in enumerate(zip(self.jobs, rows, strict=True))
-        ]
+        results = []
+        for row, (job, own) in enumerate(zip(self.jobs, rows, strict=True)):
+            scores = self._scores(job, row, read) if read else None
+            lineage = lineage_of(job.prompt, self.near, self.reused)
+            results.append(Prefix(job.prompt, *own, scores, lineage))
+        return results
 
     def _scores(self, job: Job, row: int, chunks: Sequence[Chunk]) -> PromptScores:
         """Of a prompt's tokens 1 .. N - 1: those that are stored, then those of the chunks."""

@@ -6,11 +6,17 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import itertools
+from collections.abc import Mapping, Sequence
 
 import jax
 
 from toolkit.engine.job import PromptScores
 from toolkit.models.cache import KVCache
+
+Lineage = Mapping[int, int]
+"""Number of a computed prompt -> how many of the first slots hold what its slots do, to the bit."""
+_numbers = itertools.count()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +28,8 @@ class Prefix:
     logits: jax.Array
     """Of the token after the prompt, `[V]`."""
     scores: PromptScores | None = None
+    lineage: Lineage = dataclasses.field(default_factory=dict)
+    """Of this prompt, and of those whose cache it was continued from."""
 
     @functools.cached_property
     def bytes(self) -> int:
@@ -88,6 +96,31 @@ def in_common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
         else:
             most = middle - 1
     return same
+
+
+def lineage_of(ids: tuple[int, ...], near: Prefix | None, reused: int) -> Lineage:
+    """Of a prompt whose first `reused` slots were copied from another one's."""
+    inherited = {} if near is None else near.lineage
+    return {number: min(slots, reused) for number, slots in inherited.items()} | {
+        next(_numbers): len(ids)
+    }
+
+
+def shared_slots(lineages: Sequence[Lineage]) -> list[tuple[int, int]]:
+    """For each row the one before it that has the most first slots in common, and how many; 0 of
+    them where none has any."""
+    holders: dict[int, tuple[int, int]] = {}
+    shared = []
+    for row, lineage in enumerate(lineages):
+        source, length = 0, 0
+        for number, slots in lineage.items():
+            held, holder = holders.get(number, (0, row))
+            if min(slots, held) > length:
+                source, length = holder, min(slots, held)
+            if slots > held:
+                holders[number] = slots, row
+        shared.append((source, length))
+    return shared
 
 
 def _has_scores(entry: Prefix, top: int) -> bool:

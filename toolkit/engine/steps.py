@@ -301,14 +301,16 @@ class Steps:
 
     @functools.cached_property
     def decode(self):
-        """`(leaves, state, rows, tables, count, variant) -> (state, Drawn[count, B])`; donated."""
+        """`(leaves, state, rows, tables, shared, count, variant) -> (state, Drawn[count, B])`; the
+        state is donated."""
 
-        def body(count: int, variant: Variant, leaves, state, rows, tables):
+        def body(count: int, variant: Variant, leaves, state, rows, tables, shared):
             self.traces["decode"] += 1
             decoder = self.rebuild(leaves)
 
             def step(state: DecodeState, _):
-                hidden, cache = decoder(state.token[:, None], state.position, state.cache)
+                tokens = state.token[:, None]
+                hidden, cache = decoder(tokens, state.position, state.cache, shared=shared)
                 logits = self._logits(decoder, hidden[:, 0])
                 with kernels.using(*self._sampling):
                     drawn = sample(logits, rows, state.history, tables, variant)
@@ -320,12 +322,12 @@ class Steps:
                 return state, jax.tree.map(lambda x: x[None], drawn)
             return jax.lax.scan(step, state, None, length=count)
 
-        def run(leaves, state, rows, tables, count: int, variant: Variant):
-            inputs = self.places, STATE, ROWS, SAME
+        def run(leaves, state, rows, tables, shared, count: int, variant: Variant):
+            inputs = self.places, STATE, ROWS, SAME, ROWS
             on_each = self._spread(functools.partial(body, count, variant), inputs, (STATE, DRAWN))
-            return on_each(leaves, state, rows, tables)
+            return on_each(leaves, state, rows, tables, shared)
 
-        return jit(run, donate_argnums=1, static_argnums=(4, 5), decoding=True)
+        return jit(run, donate_argnums=1, static_argnums=(5, 6), decoding=True)
 
     @functools.cached_property
     def resize(self):

@@ -70,16 +70,19 @@ def attention(
     keys: Float[Array, "BH S K"],
     values: Float[Array, "BH S K"],
     start: Int[Array, "B"],
+    source: Int[Array, "B"],
+    shared: Int[Array, "B"],
     *,
     scale: float,
     cap: float | None,
     window: int | None,
 ) -> Float[Array, "B N T K"]:
-    """Causal attention over the cache, as `toolkit.models.attention.attend` describes it."""
+    """Causal attention over the cache, as `toolkit.models.attention.attend` describes it. The first
+    `shared[b]` slots of row b are read in row `source[b]`, where the same numbers are."""
     settings = jnp.array([scale, cap or 0.0, window or 0], jnp.float32)
     result = jax.ShapeDtypeStruct(q.shape, jnp.float32)
     call = jax.ffi.ffi_call("toolkit_attention", result)
-    return call(q, keys, values, start, settings)
+    return call(q, keys, values, start, source, shared, settings)
 
 
 def moments(

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from toolkit import kernels
-from toolkit.models.cache import LayerCache
+from toolkit.models.cache import LayerCache, SharedPrefixes
 
 ONES = 8
 """Columns of ones in a sum's product; fewer than eight go to another CPU kernel."""
@@ -44,6 +44,7 @@ def attend(
     q: Float[Array, "B N T K"],
     layer: LayerCache,
     start: Int[Array, "B"],
+    shared: SharedPrefixes | None = None,
     *,
     scale: float | None = None,
     cap: float | None = None,
@@ -54,7 +55,8 @@ def attend(
 
     Query t of row b sees slots 0 .. start[b] + t, or the last `window` of them. `scale` multiplies
     the scores, None for K ** -0.5; `cap` is their soft limit. Scores and softmax are float32.
-    `backend` None takes the one that suits.
+    `backend` None takes the one that suits; the kernel alone makes use of `shared`, which change no
+    bit.
     """
     length, width = q.shape[2:]
     factor: float = width**-0.5 if scale is None else scale
@@ -63,9 +65,9 @@ def attend(
         kernel = width % kernels.LANES == 0 and kernels.fit("attention", *arrays)
         backend = "kernel" if kernel else suited(q.dtype, length, width, cap)
     if backend == "kernel":
-        return kernels.attention(
-            q, layer.keys, layer.values, start, scale=factor, cap=cap, window=window
-        )
+        shared = SharedPrefixes.none(len(start)) if shared is None else shared
+        arrays = q, layer.keys, layer.values, start, shared.source, shared.length
+        return kernels.attention(*arrays, scale=factor, cap=cap, window=window)
     visible = seen(start, length, layer.keys.shape[1], window)
     if backend == "fused":
         return fused(q, layer, visible, factor)

@@ -20,7 +20,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from toolkit.models.attention import attend
-from toolkit.models.cache import LayerCache
+from toolkit.models.cache import LayerCache, SharedPrefixes
 from toolkit.models.config import Activation, Layer, ModelConfig
 from toolkit.models.int8 import Int8Linear
 from toolkit.models.layers import Linear, make_norm, projected
@@ -75,8 +75,10 @@ class Block(nnx.Module):
         start: Int[Array, "R"],
         layer: LayerCache,
         packing: Packing | None = None,
+        shared: SharedPrefixes | None = None,
     ) -> tuple[Float[Array, "B T D"], LayerCache]:
-        mixed, layer = self.attention(normed(self.attention_norm, x), turns, start, layer, packing)
+        entering = normed(self.attention_norm, x)
+        mixed, layer = self.attention(entering, turns, start, layer, packing, shared)
         mixed = normed(self.attention_post_norm, mixed)
         if self.config.parallel:
             return x + mixed + self.mlp(normed(self.mlp_norm, x)), layer
@@ -90,6 +92,7 @@ class Block(nnx.Module):
         start: Int[Array, "R"],
         layer: LayerCache,
         packing: Packing | None,
+        shared: SharedPrefixes | None,
     ) -> tuple[Float[Array, "B T D"], LayerCache]:
         """What the heads read from the tokens so far, projected to the residual's width."""
         c = self.config
@@ -104,6 +107,7 @@ class Block(nnx.Module):
             q,
             layer,
             start,
+            shared,
             scale=c.attention_scale,
             cap=c.attention_cap,
             window=self.kind.window,

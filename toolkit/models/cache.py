@@ -42,6 +42,21 @@ class LayerCache:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class SharedPrefixes:
+    """Where the same numbers are twice: the first `length[b]` slots of row b of the cache hold what
+    those of row `source[b]` do, so that attention may read them there, once for many rows."""
+
+    source: Int[Array, "B"]
+    length: Int[Array, "B"]
+
+    @classmethod
+    def none(cls, rows: int) -> SharedPrefixes:
+        """Every row reads its own slots."""
+        return cls(source=jnp.zeros(rows, jnp.int32), length=jnp.zeros(rows, jnp.int32))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class KVCache:
     """All layers' keys and values."""
 

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int
 from toolkit import kernels
 from toolkit.models.attention import capped
 from toolkit.models.block import Block, Turns
-from toolkit.models.cache import KVCache
+from toolkit.models.cache import KVCache, SharedPrefixes
 from toolkit.models.config import ModelConfig
 from toolkit.models.int8 import Int8Linear
 from toolkit.models.layers import Linear, contract, make_norm, normal
@@ -72,6 +72,7 @@ class Decoder(nnx.Module):
         start: Int[Array, "R"],
         cache: KVCache,
         packing: Packing | None = None,
+        shared: SharedPrefixes | None = None,
     ) -> tuple[Float[Array, "B T D"], KVCache]:
         """Hidden states after the last norm: `[B, T]`, `[B]` -> `[B, T, D]`, and the cache with T
         more slots.
@@ -80,7 +81,7 @@ class Decoder(nnx.Module):
         cache slots of the same numbers. A query sees the slots up to its own position, so what
         padding wrote beyond a row's length is never seen before it is overwritten. With a packing
         the tokens are its single row, `[1, T]`, and `start` and the cache have a row for each of
-        its prompts.
+        its prompts. `shared` tells which rows have first slots in common.
         """
         length = tokens.shape[1] if packing is None else packing.token.shape[1]
         positions = start[:, None] + jnp.arange(length, dtype=jnp.int32)[None, :]
@@ -90,7 +91,7 @@ class Decoder(nnx.Module):
         short = self.config.kernels == "short" and tokens.size <= SHORT
         with kernels.using(*self._kernels(few=tokens.shape[1] == 1 or short)):
             for block, layer in zip(self.blocks, cache.layers, strict=True):
-                x, layer = block(x, turns, start, layer, packing)
+                x, layer = block(x, turns, start, layer, packing, shared)
                 layers.append(layer)
             return self.norm(x), KVCache(layers=tuple(layers))
 

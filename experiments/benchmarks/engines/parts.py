@@ -68,7 +68,8 @@ class Parts:
         placed, tables = jax.device_put(asked), jax.device_put(pack([])[0])
 
         def run(state: DecodeState) -> DecodeState:
-            return self.steps.decode(self.leaves, state, placed, tables, block, variant)[0]
+            args = self.leaves, state, placed, tables, None, block, variant
+            return self.steps.decode(*args)[0]
 
         return run
 

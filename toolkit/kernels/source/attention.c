@@ -1,5 +1,6 @@
 /* Causal attention over the cache, of a few queries of one key/value head at a time. Slots that no
-   query sees are not read. A query's bits depend on what it sees alone. */
+   query sees are not read. A query's bits depend on what it sees alone. Rows that share their first
+   slots read them in one place, and one after another, so that they stay near the core. */
 #include "kernels.h"
 #include "exponential.h"
 #include "team.h"
@@ -48,19 +49,31 @@ static float weigh(float *scores, int64_t from, int64_t to, int64_t first, int64
     return sum(total);
 }
 
+/* Scores of `rows` queries with the keys of the slots from .. to, `stride` apart. */
+static void meet(int rows, const float *x, const float *keys, int64_t from, int64_t to,
+                 int64_t width, float *scores, int64_t stride) {
+    int64_t slot = from;
+    for (; slot + MOST_OUTS <= to; slot += MOST_OUTS)
+        tile_of(rows, MOST_OUTS, x, keys + slot * width, scores + slot - from, width, stride, 0, 0);
+    for (; slot < to; slot++)
+        tile_of(rows, 1, x, keys + slot * width, scores + slot - from, width, stride, 0, 0);
+}
+
 /* mixed[i, :] = weights[i] . values / totals[i] for `rows` queries, over `columns` * LANES features
-   from the pointers on. */
-INLINE void mix(int rows, int columns, const float *weights, int64_t stride, const float *values,
-                int64_t slots, int64_t width, const float *totals, float *mixed) {
+   from the pointers on; the first `shared` slots lie elsewhere. */
+INLINE void mix(int rows, int columns, const float *weights, int64_t stride, const float *source,
+                int64_t shared, const float *values, int64_t slots, int64_t width,
+                const float *totals, float *mixed) {
     Lanes sums[MOST_ROWS][MOST_OUTS];
 #pragma unroll
     for (int i = 0; i < rows; i++)
 #pragma unroll
         for (int j = 0; j < columns; j++) sums[i][j] = (Lanes){0};
     for (int64_t slot = 0; slot < slots; slot++) {
+        const float *at = (slot < shared ? source : values) + slot * width;
         Lanes value[MOST_OUTS];
 #pragma unroll
-        for (int j = 0; j < columns; j++) value[j] = loaded(values + slot * width + j * LANES);
+        for (int j = 0; j < columns; j++) value[j] = loaded(at + j * LANES);
 #pragma unroll
         for (int i = 0; i < rows; i++)
 #pragma unroll
@@ -75,26 +88,27 @@ INLINE void mix(int rows, int columns, const float *weights, int64_t stride, con
         }
 }
 
-INLINE void mix_of(int rows, int columns, const float *weights, int64_t stride,
-                   const float *values, int64_t slots, int64_t width, const float *totals,
-                   float *mixed) {
+INLINE void mix_of(int rows, int columns, const float *w, int64_t stride, const float *source,
+                   int64_t shared, const float *values, int64_t slots, int64_t width,
+                   const float *totals, float *mixed) {
     switch (rows) {
-    case 1: mix(1, columns, weights, stride, values, slots, width, totals, mixed); break;
-    case 2: mix(2, columns, weights, stride, values, slots, width, totals, mixed); break;
-    case 3: mix(3, columns, weights, stride, values, slots, width, totals, mixed); break;
-    case 4: mix(4, columns, weights, stride, values, slots, width, totals, mixed); break;
-    case 5: mix(5, columns, weights, stride, values, slots, width, totals, mixed); break;
-    case 6: mix(6, columns, weights, stride, values, slots, width, totals, mixed); break;
+    case 1: mix(1, columns, w, stride, source, shared, values, slots, width, totals, mixed); break;
+    case 2: mix(2, columns, w, stride, source, shared, values, slots, width, totals, mixed); break;
+    case 3: mix(3, columns, w, stride, source, shared, values, slots, width, totals, mixed); break;
+    case 4: mix(4, columns, w, stride, source, shared, values, slots, width, totals, mixed); break;
+    case 5: mix(5, columns, w, stride, source, shared, values, slots, width, totals, mixed); break;
+    case 6: mix(6, columns, w, stride, source, shared, values, slots, width, totals, mixed); break;
     }
 }
 
 static void attention_part(const void *given, int64_t part) {
     const Job *job = given;
     const Attention *a = &job->a;
-    int64_t head = part / job->blocks, queries = a->group * a->length;
+    int64_t blocks = a->batch * job->blocks, batch = part % blocks / job->blocks;
+    int64_t head = batch * a->both + part / blocks, queries = a->group * a->length;
     int64_t row = part % job->blocks * MOST_ROWS;
     int rows = (int)least(MOST_ROWS, queries - row);
-    int64_t start = a->start[head / a->both], first = INT64_MAX, last = 0;
+    int64_t start = a->start[batch], first = INT64_MAX, last = 0;
     for (int i = 0; i < rows; i++) {
         int64_t own = least(start + (row + i) % a->length, a->slots - 1);
         first = least(first, a->window ? most(0, own - a->window + 1) : 0);
@@ -106,29 +120,28 @@ static void attention_part(const void *given, int64_t part) {
         atomic_store(job->failed, 1);
         return;
     }
-    int64_t readable = least(to, a->slots);
+    int64_t readable = least(to, a->slots), size = a->slots * a->width;
+    int64_t source = a->source[batch] * a->both + part / blocks;
+    int64_t shared = most(from, least(a->shared[batch], last + 1));
     const float *x = a->queries + (head * queries + row) * a->width;
-    const float *keys = a->keys + head * a->slots * a->width;
-    int64_t slot = from;
-    for (; slot + MOST_OUTS <= readable; slot += MOST_OUTS)
-        tile_of(rows, MOST_OUTS, x, keys + slot * a->width, scores + slot - from, a->width, seen,
-                0, 0);
-    for (; slot < readable; slot++)
-        tile_of(rows, 1, x, keys + slot * a->width, scores + slot - from, a->width, seen, 0, 0);
+    meet(rows, x, a->keys + source * size, from, shared, a->width, scores, seen);
+    meet(rows, x, a->keys + head * size, shared, readable, a->width, scores + shared - from, seen);
     for (int i = 0; i < rows; i++) {
         int64_t own = least(start + (row + i) % a->length, a->slots - 1);
         int64_t begin = a->window ? most(0, own - a->window + 1) : 0;
         totals[i] = weigh(scores + i * seen, from, to, begin, own, a->scale, a->cap);
     }
-    const float *values = a->values + (head * a->slots + first) * a->width;
+    const float *theirs = a->values + source * size + first * a->width;
+    const float *values = a->values + head * size + first * a->width;
+    const float *weights = scores + first - from;
     float *mixed = a->mixed + (head * queries + row) * a->width;
     int64_t count = last + 1 - first, column = 0, step = MOST_OUTS * LANES;
     for (; column + step <= a->width; column += step)
-        mix_of(rows, MOST_OUTS, scores + first - from, seen, values + column, count, a->width,
-               totals, mixed + column);
+        mix_of(rows, MOST_OUTS, weights, seen, theirs + column, shared - first, values + column,
+               count, a->width, totals, mixed + column);
     for (; column < a->width; column += LANES)
-        mix_of(rows, 1, scores + first - from, seen, values + column, count, a->width, totals,
-               mixed + column);
+        mix_of(rows, 1, weights, seen, theirs + column, shared - first, values + column, count,
+               a->width, totals, mixed + column);
     free(scores);
 }
 

@@ -104,13 +104,15 @@ XLA_FFI_Error *toolkit_attention(XLA_FFI_CallFrame *frame) {
     if (asked_for_version(frame)) return 0;
     XLA_FFI_Buffer **given = (XLA_FFI_Buffer **)frame->args.args;
     XLA_FFI_Buffer *q = given[0], *keys = given[1];
-    const float *settings = given[4]->data; /* scale, cap, window */
+    const float *settings = given[6]->data; /* scale, cap, window */
     int64_t both = keys->dims[0] / q->dims[0];
     Attention job = {
         .queries = q->data,
         .keys = keys->data,
         .values = given[2]->data,
         .start = given[3]->data,
+        .source = given[4]->data,
+        .shared = given[5]->data,
         .mixed = ((XLA_FFI_Buffer *)frame->rets.rets[0])->data,
         .batch = q->dims[0],
         .both = both,

@@ -69,6 +69,9 @@ typedef struct {
     const float *queries;       /* [batch * both, queries of a head's group, width] */
     const float *keys, *values; /* [batch * both, slots, width] */
     const int32_t *start;       /* [batch] position of each row's first query */
+    const int32_t *source, *shared;
+    /* [batch] the row in which each row's first slots are read, how many of them; they hold the
+       same numbers in both */
     float *mixed;               /* as the queries */
     int64_t batch, both, group, length, slots, width;
     /* `group` query heads share each of `both` key/value heads; `length` queries in each */
