@@ -58,21 +58,19 @@ class Contest:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as opening:  # closes what was opened if something fails here
-            self._memory = opening.enter_context(
-                Process(
-                    "memory",
-                    self.python[OURS],
-                    size=self.subject.weight_bytes,
-                    threads=self.settings.threads,
-                )
-            )
-            for engine in self._wanted:
-                print(f"loading {engine}", flush=True)
+            print(f"loading {', '.join(self._wanted)}", flush=True)
+            size = {"size": self.subject.weight_bytes, "threads": self.settings.threads}
+            memory = Process("memory", self.python[OURS], **size)
+            opening.callback(memory.close)
+            started = {}
+            for engine in self._wanted:  # all at the same time
+                arguments = {**self._arguments, **self._ways.get(engine, {})}
+                started[engine] = Process(MODULES[engine], self.python[engine], **arguments)
+                opening.callback(started[engine].close)
+            self._memory = opening.enter_context(memory)
+            for engine, process in started.items():
                 with self._leaving_out(engine):
-                    arguments = {**self._arguments, **self._ways.get(engine, {})}
-                    self.workers[engine] = opening.enter_context(
-                        Process(MODULES[engine], self.python[engine], **arguments)
-                    )
+                    self.workers[engine] = opening.enter_context(process)
             self._stack = opening.pop_all()
         return self
 

@@ -24,10 +24,11 @@ class EngineFailed(Exception):
 
 
 class Process:
-    """A worker that has loaded its engine. Close it to end the process."""
+    """A worker. It loads its engine from the beginning on, and has loaded it inside the context."""
 
     def __init__(self, engine: str, python: Path | str, **arguments: Any):
-        """Raises EngineFailed if the engine does not load, as when its package is missing."""
+        """Starts the process and does not wait for it."""
+        self._engine = engine
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         command = [python, "-m", "experiments.benchmarks.worker", engine, json.dumps(arguments)]
         self._process = subprocess.Popen(
@@ -37,11 +38,6 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
-        try:
-            self._answer(engine)
-        except EngineFailed:
-            self.close()
-            raise
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """One command and its answer. Raises EngineFailed."""
@@ -70,7 +66,7 @@ class Process:
         return answer["answer"]
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; once is enough, and twice does no harm."""
         assert self._process.stdin is not None and self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -83,6 +79,12 @@ class Process:
         self._log.close()
 
     def __enter__(self) -> Self:
+        """Raises EngineFailed if the engine does not load, as when its package is missing."""
+        try:
+            self._answer(self._engine)
+        except EngineFailed:
+            self.close()
+            raise
         return self
 
     def __exit__(

@@ -55,7 +55,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
                 raise
             continue
         contestants[name] = play
-    rounds = interleave({CASE: contestants}, settings.turns(7), drop)
+    rounds = interleave({CASE: contestants}, settings.turns(5), drop)
     summary = {name: _figures(rounds, name) for name in rounds[0][CASE]}
     return Result(
         scenario="cold_start",

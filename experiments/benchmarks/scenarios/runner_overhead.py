@@ -26,7 +26,7 @@ FIXED: dict[str, Any] = {"max_tokens": 32, "logprobs": 5, "details": True, "temp
 
 def run(settings: Settings, subject: Subject, python: Python) -> Result:
     """Measure, in this process: a run's frames and its folder are part of its time."""
-    seeds = range(settings.pick(check=2, default=36, full=96))
+    seeds = range(settings.pick(check=2, default=24, full=96))
     with (
         tempfile.TemporaryDirectory() as folder,
         toolkit.load(subject.folder, max_batch=ROWS, strict=True) as lm,
@@ -38,7 +38,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
         }
         for warm in contestants.values():
             warm()
-        rounds = interleave({CASE: contestants}, settings.turns(5), lambda name, error: False)
+        rounds = interleave({CASE: contestants}, settings.turns(3), lambda name, error: False)
     overhead = Spread.of(
         100 * (turns[CASE][RUNNER]["seconds"] / turns[CASE][BARE]["seconds"] - 1)
         for turns in rounds
