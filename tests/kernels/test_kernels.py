@@ -20,7 +20,7 @@ import toolkit
 from tests.models.tiny_families import CASES
 from toolkit import kernels
 from toolkit.errors import InvalidRequest, UnsupportedModel
-from toolkit.kernels import library
+from toolkit.kernels import library, processor
 from toolkit.models.attention import attend
 from toolkit.models.cache import LayerCache, SharedPrefixes
 from toolkit.models.decoder import holds_bits
@@ -251,6 +251,56 @@ def test_whether_they_are_wanted(monkeypatch):
     monkeypatch.setenv(library.SWITCH, "off")
     assert not kernels.wanted(None)
     assert kernels.wanted(True)
+
+
+@pytest.mark.parametrize(("word", "expected"), [("0", False), (" No ", False), ("true", True)])
+def test_other_words_of_the_switch(monkeypatch, word, expected):
+    monkeypatch.setenv(library.SWITCH, word)
+    assert kernels.wanted(None) == expected
+
+
+def test_a_switch_that_says_neither_is_named(monkeypatch):
+    monkeypatch.setenv(library.SWITCH, "of")
+    with pytest.raises(InvalidRequest, match='TOOLKIT_KERNELS is "off" or "on", got \'of\''):
+        kernels.wanted(None)
+    assert not kernels.wanted(False)
+
+
+def test_words_are_no_answer_to_whether_a_model_uses_them(folder):
+    with pytest.raises(InvalidRequest, match="`kernels` is True, False or None, got 'off'"):
+        toolkit.load(folder, kernels="off")
+
+
+@pytest.mark.parametrize(
+    ("member", "files", "expected"),
+    [
+        ("0::/a/b", {}, 64),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000"}, 64),
+        ("0::/a/b", {"a/b/cpu.max": "250000 100000"}, 3),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "150000 100000"}, 2),
+        ("0::/", {"cpu.max": "10000 100000"}, 1),
+        ("4:memory:/m\n2:cpu,cpuacct:/d", {"cpu/cpu.cfs_quota_us": "-1"}, 64),
+        (
+            "2:cpu,cpuacct:/d",
+            {"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+            4,
+        ),
+        ("0::/../b", {"cpu.max": "no number"}, 64),
+    ],
+)
+def test_a_team_is_no_larger_than_a_containers_quota(
+    monkeypatch, tmp_path, member, files, expected
+):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "member").write_text(member)
+    monkeypatch.setattr(processor, "MEMBER", tmp_path / "member")
+    monkeypatch.setattr(processor, "GROUPS", tmp_path)
+    monkeypatch.setattr(processor.os, "sched_getaffinity", lambda pid: set(range(64)))
+    assert processor.cores() == expected
+    (tmp_path / "member").unlink()
+    assert processor.cores() == 64
 
 
 def test_asking_for_what_is_not_installed_names_the_extra(monkeypatch):

@@ -144,6 +144,12 @@ def _rows(
 
 def _kernels(asked: bool | None, dtype: np.dtype, split: Split | None) -> bool:
     """Whether the model computes with kernels, which are then prepared."""
+    if asked not in (None, True, False):
+        raise InvalidRequest(
+            f"`kernels` is True, False or None, got {asked!r}. None uses them where they are "
+            "installed and fit.",
+            param="kernels",
+        )
     fits = dtype == np.float32 and split is None
     if asked and not fits:
         raise InvalidRequest(

@@ -60,6 +60,7 @@ class Batch:
         slots = slot_bucket(max(slots, scheduler.wanted_slots(1)), rows)
         fits = rows == len(scheduler.rows) and slots == self.slots
         if self._state is None or (not scheduler.running and not fits):
+            self._state = None  # first, so that never two of them are in memory
             self._state = self.steps.empty(rows, slots, self.dtype)
             self.slots = slots
             scheduler.rearrange(rows)

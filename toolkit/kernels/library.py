@@ -19,8 +19,8 @@ from pathlib import Path
 
 import jax
 
-from toolkit.errors import UnsupportedModel
-from toolkit.kernels.processor import processor
+from toolkit.errors import InvalidRequest, UnsupportedModel
+from toolkit.kernels.processor import cores, processor
 
 SOURCE = Path(__file__).parent / "source"
 OPERATIONS = (
@@ -34,6 +34,8 @@ OPERATIONS = (
 )
 SWITCH = "TOOLKIT_KERNELS"
 """Environment variable: "off" does without the kernels where they are installed."""
+WORDS = {"": True, "on": True, "1": True, "true": True, "yes": True}
+WORDS |= {"off": False, "0": False, "false": False, "no": False}
 COMPILER = "ziglang"
 PATIENCE = 600
 """Seconds that the compiler may take; it takes about four."""
@@ -48,7 +50,8 @@ _libraries: list[ctypes.CDLL] = []
 def wanted(asked: bool | None) -> bool:
     """Whether to use the kernels on this machine: as asked, and unasked where they are installed.
 
-    Raises UnsupportedModel when they are asked for and cannot be had.
+    Raises UnsupportedModel when they are asked for and cannot be had, and InvalidRequest when the
+    switch says neither yes nor no.
     """
     installed = importlib.util.find_spec(COMPILER) is not None
     cpu = jax.default_backend() == "cpu"
@@ -63,8 +66,19 @@ def wanted(asked: bool | None) -> bool:
             "Or leave it out: XLA computes everything."
         )
     if asked is None:
-        return installed and cpu and os.environ.get(SWITCH, "").lower() != "off"
+        return _switched_on() and installed and cpu
     return asked
+
+
+def _switched_on() -> bool:
+    word = os.environ.get(SWITCH, "")
+    if word.strip().lower() not in WORDS:
+        raise InvalidRequest(
+            f'The environment variable {SWITCH} is "off" or "on", got {word!r}. Unset it to use '
+            "the kernels where they are installed.",
+            param="kernels",
+        )
+    return WORDS[word.strip().lower()]
 
 
 def prepare(folder: Path) -> None:
@@ -82,7 +96,7 @@ def prepare(folder: Path) -> None:
                 f"The kernels cannot be made or loaded under {folder}: {error} "
                 f"Do without them: load(..., kernels=False), or set {SWITCH}=off."
             ) from error
-        library.set_team_size(_cores())
+        library.set_team_size(cores())
         library.ask_for_tiles()
         library.rounded_rows.restype = ctypes.c_int64
         for name in OPERATIONS:
@@ -100,13 +114,6 @@ def has_tiles() -> bool:
 def rounded_rows() -> int:
     """Most rows of a product in 8 bits on this processor; the kernels are prepared."""
     return _libraries[0].rounded_rows()
-
-
-def _cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _compiled(folder: Path) -> Path:

@@ -17,10 +17,11 @@ from experiments.benchmarks.targets import Target
 CASE, MOST = "all", 8
 """At most this many requests arrive together."""
 
-
-WARM = (1, 3, 4, 5)
-"""Seeds of the requests before: how many rows meet depends on chance, and a batch's size comes up
-for the first time until all have."""
+WARM = range(3, 13)
+"""Seeds of the requests before, a round of as many each."""
+QUIET = 2
+"""Rounds in a row without a compilation after which the engine is warm. How many rows meet depends
+on chance, so that the change from one size of the batch to another can come up late."""
 
 
 def run(settings: Settings, subject: Subject, python: Python) -> Result:
@@ -28,13 +29,8 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
     count = settings.pick(check=6, default=200, full=1000)
     vocabulary = 1 + max(subject.corpus)
     with Contest(settings, subject, python, engines=(OURS,)) as contest:
-        contest.add(
-            CASE,
-            OURS,
-            "mixture",
-            warm=tuple({"groups": groups(seed, count, vocabulary)} for seed in WARM),
-            groups=groups(2, count, vocabulary),
-        )
+        warmed = warm(contest, count, vocabulary)
+        contest.add(CASE, OURS, "mixture", warm=(), groups=groups(2, count, vocabulary))
         rounds = contest.play(1)
     (turn,) = (turns[CASE][OURS] for turns in rounds[:1])
     compiled = Spread.of([turn["compiled"]])
@@ -59,7 +55,8 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
         ],
         notes=[
             f"Prompts, parameters, `n`, seeds and lengths are random; 1 to {MOST} requests arrive "
-            f"together. The engine was warmed with {len(WARM) * count} other random requests.",
+            f"together. The engine was warmed with {warmed} other random requests: until "
+            f"{QUIET * count} in a row had compiled nothing, or there were {len(WARM) * count}.",
         ],
         targets=[
             Target(
@@ -76,6 +73,17 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
         if settings.size != "check"
         else [],
     )
+
+
+def warm(contest: Contest, count: int, vocabulary: int) -> int:
+    """Ask until nothing new is compiled; how many requests that took."""
+    quiet = 0
+    for rounds, seed in enumerate(WARM, start=1):
+        turn = contest.workers[OURS].ask("mixture", groups=groups(seed, count, vocabulary))
+        quiet = 0 if turn["compiled"] else quiet + 1
+        if quiet == QUIET:
+            return rounds * count
+    return len(WARM) * count
 
 
 def groups(seed: int, count: int, vocabulary: int) -> list[list[dict[str, Any]]]:
