@@ -37,8 +37,9 @@ class Batch:
         """Slots of each row that attention reads in another one."""
         self._variant = Variant()
         self._guides = Guidebook(steps.put)
-        self._shrunk: set[tuple[int, int, int]] = set()
-        """Rows and slots of a batch, and to how many rows it was resized."""
+        self._left: set[tuple[int, int]] = set()
+        self._entered: set[tuple[int, int]] = set()
+        """Rows and slots of batches that rows were moved out of, and into with the same slots."""
 
     @property
     def shape(self) -> str:
@@ -55,8 +56,8 @@ class Batch:
         again."""
         scheduler = self._scheduler
         now = len(scheduler.rows), self.slots
-        known = [rows for *size, rows in self._shrunk if tuple(size) == now]
-        rows = scheduler.wanted_rows(arriving, known)
+        ready = [rows for rows, slots in self._entered if now in self._left and slots == now[1]]
+        rows = scheduler.wanted_rows(arriving, ready)
         slots = slot_bucket(max(slots, scheduler.wanted_slots(1)), rows)
         fits = rows == len(scheduler.rows) and slots == self.slots
         if self._state is None or (not scheduler.running and not fits):
@@ -65,14 +66,28 @@ class Batch:
             self.slots = slots
             scheduler.rearrange(rows)
         elif rows != len(scheduler.rows) or slots > self.slots:
-            before = self.shape
-            source = np.asarray(scheduler.rearrange(rows), np.int32)
-            if rows < now[0] and slots <= self.slots:
-                self._shrunk.add((*now, rows))
-            self.slots = slots = max(slots, self.slots)
-            with self._stats.watch(f"resize[{before} to {self.shape}]"):
-                self._state = self.steps.resize(self._state, source, slots)
+            self._move(rows, max(slots, self.slots))
             self._upload_rows()
+
+    def _move(self, rows: int, slots: int) -> None:
+        """Bring the running rows into a batch of another size, with at least as many slots.
+
+        One by one: so each size has two programs of its own, and not each pair of sizes one.
+        """
+        old, before, size = self._state, self.shape, (len(self._scheduler.rows), self.slots)
+        source = np.asarray(self._scheduler.rearrange(rows), np.int32)
+        self._left.add(size)
+        if slots == self.slots:
+            self._entered.add((rows, slots))
+        self.slots = slots
+        self._state = self.steps.empty(rows, slots, self.dtype)
+        share = rows // self._scheduler.limits.groups
+        for row in range(share):
+            if any(self._scheduler.rows[row::share]):
+                with self._stats.watch(f"take_row[{before}]"):
+                    one = self.steps.take_row(old, source[row::share])
+                with self._stats.watch(f"put_row[{self.shape}, from slots={size[1]}]"):
+                    self._state = self.steps.put_row(self._state, one, np.int32(row))
 
     def seat(self, arrivals: Sequence[tuple[Ticket, Prefix]]) -> tuple[Drawn, list[Ticket | None]]:
         """Give arrivals their rows and draw their first tokens; who has got which row."""

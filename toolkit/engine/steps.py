@@ -4,7 +4,8 @@
     insert    a prompt's cache and logits into a row            -> state
     first     the first token of rows that were just inserted   -> state, drawn
     decode    K times: one token through the network, one drawn -> state, drawn[K]
-    resize    the same rows in another bucket of rows or slots  -> state
+    take_row  a sequence out of its row                         -> state of one row
+    put_row   that into a row of another bucket                 -> state
 
 Each takes the decoder as flat leaves. A state that goes in is donated: its memory becomes that of
 the state that comes out. On a mesh each is the same function of one device's part of the arrays,
@@ -330,31 +331,51 @@ class Steps:
         return jit(run, donate_argnums=1, static_argnums=(5, 6), decoding=True)
 
     @functools.cached_property
-    def resize(self):
-        """`(state, source[B'], slots) -> state` with row i from row `source[i]`; `slots` is static.
-        On a mesh a row stays on its devices, and `source` counts the rows of these."""
+    def take_row(self):
+        """`(state, row[1]) -> state` of that row alone. On a mesh a row of each group of devices,
+        `row[G]`, counted among the rows of these."""
         heads = self.part.kv_heads
 
-        def body(slots: int, state: DecodeState, source: Int[Array, "B"]) -> DecodeState:
-            self.traces["resize"] += 1
-            index = source[:, None] * heads + jnp.arange(heads, dtype=jnp.int32)[None, :]
+        def body(state: DecodeState, row: Int[Array, "1"]) -> DecodeState:
+            self.traces["take_row"] += 1
 
-            def move(x):
-                return resized(x[index.reshape(-1)], slots)
+            def take(x):
+                return jax.lax.dynamic_slice_in_dim(x, row[0] * heads, heads)
 
             return DecodeState(
-                cache=jax.tree.map(move, state.cache),
-                logits=state.logits[source],
-                token=state.token[source],
-                position=state.position[source],
-                history=jax.tree.map(lambda x: x[source], state.history),
+                cache=jax.tree.map(take, state.cache),
+                logits=state.logits[row],
+                token=state.token[row],
+                position=state.position[row],
+                history=jax.tree.map(lambda x: x[row], state.history),
             )
 
-        def run(state: DecodeState, source: Int[Array, "B"], slots: int) -> DecodeState:
-            on_each = self._spread(functools.partial(body, slots), (STATE, ROWS), STATE)
-            return on_each(state, source)
+        return jit(self._spread(body, (STATE, ROWS), STATE))
 
-        return jit(run, static_argnums=2)
+    @functools.cached_property
+    def put_row(self):
+        """`(state, one, row) -> state` with what `take_row` gave in that row, which has at least as
+        many slots; the state is donated. On a mesh the same row of each group."""
+        heads = self.part.kv_heads
+
+        def body(state: DecodeState, one: DecodeState, row) -> DecodeState:
+            self.traces["put_row"] += 1
+
+            def put(old, new):
+                return jax.lax.dynamic_update_slice(old, new, (row * heads, 0, 0))
+
+            def put_first(old, new):
+                return jax.lax.dynamic_update_slice_in_dim(old, new, row, 0)
+
+            return DecodeState(
+                cache=jax.tree.map(put, state.cache, one.cache),
+                logits=put_first(state.logits, one.logits),
+                token=put_first(state.token, one.token),
+                position=put_first(state.position, one.position),
+                history=jax.tree.map(put_first, state.history, one.history),
+            )
+
+        return jit(self._spread(body, (STATE, STATE, SAME), STATE), donate_argnums=0)
 
     @functools.cached_property
     def stretch(self):
