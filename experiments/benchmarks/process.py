@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import select
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -37,6 +39,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
+            start_new_session=True,
         )
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
@@ -53,7 +56,7 @@ class Process:
         assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
         if not ready:
-            self._process.kill()  # a late answer would be taken for that of the next command
+            self._kill()  # a late answer would be taken for that of the next command
             raise EngineFailed(f"{what}: no answer in {PATIENCE} s")
         line = self._process.stdout.readline()
         if not line:
@@ -73,10 +76,14 @@ class Process:
         try:
             self._process.wait(timeout=20)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self._kill()
         self._process.stdout.close()
         self._log.close()
+
+    def _kill(self) -> None:
+        """End it now, and the servers that it has started."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def __enter__(self) -> Self:
         """Raises EngineFailed if the engine does not load, as when its package is missing."""

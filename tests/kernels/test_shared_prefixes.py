@@ -19,7 +19,7 @@ from toolkit.engine import batch
 from toolkit.engine.engine import Engine
 from toolkit.engine.job import Event, Failed, Job, Ticket, Tokens
 from toolkit.engine.prefixes import Prefix, lineage_of, shared_slots
-from toolkit.engine.scheduler import Limits
+from toolkit.engine.scheduler import Limits, used
 from toolkit.models.attention import attend
 from toolkit.models.cache import KVCache, LayerCache, SharedPrefixes
 from toolkit.models.decoder import Decoder
@@ -99,6 +99,28 @@ def test_prompts_that_were_continued_from_others_share_what_was_copied():
     assert shared(fork, longer) == [(0, 0), (0, 7)]
     assert shared(short, root, longer) == [(0, 0), (0, 2), (1, 6)]
     assert shared(longer, None, fork) == [(0, 0), (0, 0), (0, 7)]
+
+
+def test_a_lineage_is_as_deep_as_it_says_something():
+    """Prompts with a common beginning, one continued from the other for ever."""
+    root = last = prefix("abcdef")
+    for _ in range(1000):
+        last = prefix("abcxyz", last, 3)
+    assert list(last.lineage.values()) == [3, 6]
+    assert shared(root, last, prefix("abcq", last, 3)) == [(0, 0), (0, 3), (0, 3)]
+
+
+def test_shared_slots_are_counted_once(engine):
+    """Also when the row that they are read in has no sequence any more."""
+    jobs = [job(list(range(40)), seed, most) for seed, most in enumerate((2, 450, 450))]
+    tickets, events = engine.submit(jobs)
+    while len(engine._scheduler.running) != 2 or not all(t.generated for t in tickets):
+        event = events.get(timeout=120)
+        assert not isinstance(event, Failed)
+    counts = engine._batch.read_slots()
+    own = sum(used(ticket, 0) for ticket in engine._scheduler.running)
+    assert abs(own - counts - 40) <= 4  # the engine goes on meanwhile
+    engine.cancel(tickets)
 
 
 @pytest.fixture

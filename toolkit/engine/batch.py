@@ -12,10 +12,11 @@ from jax.typing import DTypeLike
 from toolkit.engine.guidebook import Guidebook
 from toolkit.engine.job import Ticket
 from toolkit.engine.prefixes import Prefix, shared_slots
-from toolkit.engine.scheduler import Scheduler, expected, slot_bucket
+from toolkit.engine.scheduler import Scheduler, expected, slot_bucket, used
 from toolkit.engine.state import Arrival, DecodeState
 from toolkit.engine.stats import Stats
 from toolkit.engine.steps import Steps
+from toolkit.models.attention import attends_by_kernel
 from toolkit.models.cache import SharedPrefixes
 from toolkit.sampling.guide import Guide
 from toolkit.sampling.params import Report, Rows, SamplingParams, bucket
@@ -33,13 +34,13 @@ class Batch:
         self._state: DecodeState | None = None
         self._rows: Rows | None = None
         self._shared: SharedPrefixes | None = None
-        self.borrowed: Sequence[int] = ()
-        """Slots of each row that attention reads in another one."""
+        self._lent: list[tuple[int, int]] = []
+        """For each row in which one its first slots are read, and how many."""
         self._variant = Variant()
         self._guides = Guidebook(steps.put)
-        self._left: set[tuple[int, int]] = set()
-        self._entered: set[tuple[int, int]] = set()
-        """Rows and slots of batches that rows were moved out of, and into with the same slots."""
+        self._met: set[tuple[int, int]] = set()
+        self._prepared: set[tuple[int, int]] = set()
+        """Rows and slots of batches, and of those between which rows move without compiling."""
 
     @property
     def shape(self) -> str:
@@ -56,7 +57,7 @@ class Batch:
         again."""
         scheduler = self._scheduler
         now = len(scheduler.rows), self.slots
-        ready = [rows for rows, slots in self._entered if now in self._left and slots == now[1]]
+        ready = [r for r, s in self._prepared if now in self._prepared and s == now[1]]
         rows = scheduler.wanted_rows(arriving, ready)
         slots = slot_bucket(max(slots, scheduler.wanted_slots(1)), rows)
         fits = rows == len(scheduler.rows) and slots == self.slots
@@ -65,20 +66,19 @@ class Batch:
             self._state = self.steps.empty(rows, slots, self.dtype)
             self.slots = slots
             scheduler.rearrange(rows)
+            self._prepare()
         elif rows != len(scheduler.rows) or slots > self.slots:
             self._move(rows, max(slots, self.slots))
             self._upload_rows()
+            self._prepare()
 
     def _move(self, rows: int, slots: int) -> None:
         """Bring the running rows into a batch of another size, with at least as many slots.
 
         One by one: so each size has two programs of its own, and not each pair of sizes one.
         """
-        old, before, size = self._state, self.shape, (len(self._scheduler.rows), self.slots)
+        old, before, narrow = self._state, self.shape, self.slots
         source = np.asarray(self._scheduler.rearrange(rows), np.int32)
-        self._left.add(size)
-        if slots == self.slots:
-            self._entered.add((rows, slots))
         self.slots = slots
         self._state = self.steps.empty(rows, slots, self.dtype)
         share = rows // self._scheduler.limits.groups
@@ -86,8 +86,22 @@ class Batch:
             if any(self._scheduler.rows[row::share]):
                 with self._stats.watch(f"take_row[{before}]"):
                     one = self.steps.take_row(old, source[row::share])
-                with self._stats.watch(f"put_row[{self.shape}, from slots={size[1]}]"):
+                with self._stats.watch(f"put_row[{self.shape}, from slots={narrow}]"):
                     self._state = self.steps.put_row(self._state, one, np.int32(row))
+
+    def _prepare(self) -> None:
+        """Compile what moves rows out of and into this size, when it comes up: between sizes that
+        were met no change compiles anything. Not while there is only one, as in most processes.
+        """
+        size = len(self._scheduler.rows), self.slots
+        if size not in self._prepared and self._met - {size}:
+            self._prepared.add(size)
+            first = np.zeros(self._scheduler.limits.groups, np.int32)
+            with self._stats.watch(f"take_row[{self.shape}]"):
+                one = self.steps.take_row(self._state, first)
+            with self._stats.watch(f"put_row[{self.shape}, from slots={self.slots}]"):
+                self._state = self.steps.put_row(self._state, one, np.int32(0))
+        self._met.add(size)
 
     def seat(self, arrivals: Sequence[tuple[Ticket, Prefix]]) -> tuple[Drawn, list[Ticket | None]]:
         """Give arrivals their rows and draw their first tokens; who has got which row."""
@@ -106,6 +120,17 @@ class Batch:
             )
         seats = zip(self._scheduler.rows, pending, strict=True)
         return drawn, [ticket if new else None for ticket, new in seats]
+
+    def read_slots(self) -> int:
+        """Used slots of the cache that a decode step reads, those that rows share once."""
+        seats, count = self._scheduler.rows, 0
+        left: dict[int, int] = {}  # by row that nobody has any more: slots that others read there
+        for ticket, (source, length) in zip(seats, self._lent, strict=False):
+            if ticket is not None:
+                count += used(ticket, 0) - length
+                if seats[source] is None:
+                    left[source] = max(left.get(source, 0), length)
+        return count + sum(left.values())
 
     def step(self, leaves: tuple, count: int) -> Drawn:
         """Send `count` decode steps to the device."""
@@ -158,12 +183,10 @@ class Batch:
             [t.job.report if t else Report() for t in seats],
         )
         self._rows = self.steps.put(rows, "batch")
-        self._shared, self.borrowed = None, [0] * len(seats)
-        if self.steps.config.kernels is not None:
-            shared = shared_slots([ticket.lineage if ticket else {} for ticket in seats])
-            source, length = np.asarray(shared, np.int32).T
-            self._shared = self.steps.put(SharedPrefixes(source, length))
-            self.borrowed = length.tolist()
+        self._shared, self._lent = None, [(0, 0)] * len(seats)
+        if attends_by_kernel(self.steps.config):
+            self._lent = shared_slots([ticket.lineage if ticket else {} for ticket in seats])
+            self._shared = self.steps.put(SharedPrefixes(*np.asarray(self._lent, np.int32).T))
         top = max((t.job.report.top for t in seats if t), default=0)
         top = min(bucket(top, TOP), self.steps.config.vocab_size)
         if self._on_cpu:  # one program for all

@@ -28,7 +28,7 @@ from toolkit.engine.groups import Group, group_of
 from toolkit.engine.job import Event, Failed, Job, Ticket
 from toolkit.engine.prefill import Prefill
 from toolkit.engine.prefixes import Prefix, Prefixes
-from toolkit.engine.scheduler import Limits, Scheduler, used
+from toolkit.engine.scheduler import Limits, Scheduler
 from toolkit.engine.stats import Stats
 from toolkit.engine.steps import Steps
 from toolkit.engine.trials import Trials
@@ -379,11 +379,9 @@ class Engine:
 
     def _step_bytes(self) -> int:
         """Weights and used slots of the cache that a decode step reads."""
-        seats = zip(self._scheduler.rows, self._batch.borrowed, strict=False)
-        slots = sum(used(ticket, 0) - borrowed for ticket, borrowed in seats if ticket)
         c = self.config
         each = 2 * c.layers * c.kv_heads * c.head_width * self.dtype.itemsize
-        return self._weight_bytes + slots * each
+        return self._weight_bytes + self._batch.read_slots() * each
 
 
 def fail(tickets: Iterable[Ticket], error: ToolkitError) -> None:

@@ -99,11 +99,13 @@ def in_common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
 
 
 def lineage_of(ids: tuple[int, ...], near: Prefix | None, reused: int) -> Lineage:
-    """Of a prompt whose first `reused` slots were copied from another one's."""
-    inherited = {} if near is None else near.lineage
-    return {number: min(slots, reused) for number, slots in inherited.items()} | {
-        next(_numbers): len(ids)
-    }
+    """Of a prompt whose first `reused` slots were copied from another one's. Of two that it has as
+    much in common with the older one is kept: who descends from the other descends from it."""
+    lineage, most = {}, 0
+    for number, slots in ({} if near is None else near.lineage).items():
+        if min(slots, reused) > most:
+            lineage[number] = most = min(slots, reused)
+    return lineage | {next(_numbers): len(ids)}
 
 
 def shared_slots(lineages: Sequence[Lineage]) -> list[tuple[int, int]]:

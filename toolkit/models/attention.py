@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from toolkit import kernels
 from toolkit.models.cache import LayerCache, SharedPrefixes
+from toolkit.models.config import ModelConfig
 
 ONES = 8
 """Columns of ones in a sum's product; fewer than eight go to another CPU kernel."""
@@ -72,6 +73,11 @@ def attend(
     if backend == "fused":
         return fused(q, layer, visible, factor)
     return products(q, layer, visible, factor, cap)
+
+
+def attends_by_kernel(config: ModelConfig) -> bool:
+    """Whether a model's attention is the kernel's."""
+    return config.kernels is not None and config.head_width % kernels.LANES == 0
 
 
 def suited(dtype: jnp.dtype, length: int, width: int, cap: float | None) -> Backend:

@@ -25,7 +25,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from toolkit import kernels
-from toolkit.models.attention import capped
+from toolkit.models.attention import attends_by_kernel, capped
 from toolkit.models.block import Block, Turns
 from toolkit.models.cache import KVCache, SharedPrefixes
 from toolkit.models.config import ModelConfig
@@ -42,7 +42,7 @@ SHORT = 64
 def holds_bits(config: ModelConfig) -> bool:
     """Whether a row has the same bits alone as among others, because of the compiled kernels."""
     whole = config.kernels == "decoding" and config.quant is None
-    return whole and config.head_width % kernels.LANES == 0
+    return whole and attends_by_kernel(config)
 
 
 class Decoder(nnx.Module):
