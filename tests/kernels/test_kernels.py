@@ -124,7 +124,7 @@ def test_8_bits_on_processors_that_can_do_less(monkeypatch, tmp_path, other, mos
     monkeypatch.setattr(library, "FLAGS", flags)
     other = ctypes.CDLL(str(library._compiled(tmp_path)))
     assert other.rounded_rows() == most
-    for rows, inputs in itertools.product((1, 2, 3, most), (5, 576, 14336)):
+    for rows, inputs in itertools.product((1, 2, 3, 7, 64), (5, 576, 14336)):
         x, *weights = rounded_case(9, inputs)
         case = x[:rows], *weights
         y = np.zeros((rows, 9), np.float32)
@@ -361,13 +361,20 @@ def test_a_model_does_without_them_where_the_compiler_fails(monkeypatch, folder)
 
 
 @pytest.mark.slow
-def test_strict_mode_holds_with_8_bit_weights(folder):
-    with toolkit.load(folder, strict=True, quant="int8", kernels=True) as lm:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_strict_mode_holds_with_8_bit_weights(folder, compiled):
+    """Prompts that are computed in groups, packed, continued and in chunks."""
+    with toolkit.load(folder, strict=True, quant="int8", kernels=compiled) as lm:
 
         def drawn(number: int) -> list[tuple[int, float]]:
-            answer = lm.complete(f"Number {number} is", seed=7, max_tokens=10, logprobs=5)
+            prompt = f"Number {number % 7} is" + " and so on" * (number * number)
+            answer = lm.complete(prompt, seed=7, max_tokens=5, logprobs=5, prompt_logprobs=1)
             return [(token.id, token.logprob) for token in answer.record.choices[0].tokens]
 
-        alone = [drawn(number) for number in range(10)]
-        with concurrent.futures.ThreadPoolExecutor(10) as threads:
-            assert list(threads.map(drawn, range(10))) == alone
+        alone = []
+        for number in range(14):
+            lm.engine.forget_prompts()
+            alone.append(drawn(number))
+        lm.engine.forget_prompts()
+        with concurrent.futures.ThreadPoolExecutor(14) as threads:
+            assert list(threads.map(drawn, range(14))) == alone

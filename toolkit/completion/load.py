@@ -99,6 +99,7 @@ def load(
         adapter=adapter,
         split=split,
         kernels=extent if compiled else None,
+        strict=strict,
     )
     room = min(config.context, 8192 if context is None else context)
     engine = (SharedEngine if split and jax.process_count() > 1 else Engine)(

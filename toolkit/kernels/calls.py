@@ -59,8 +59,7 @@ def rounded_product(
     kernel: Int8[Array, "outputs inputs"],
     scale: Float[Array, "outputs"],
 ) -> Float[Array, "rows outputs"]:
-    """The same in 8 bits, as `toolkit.models.int8` describes it; at most `library.rounded_rows`
-    rows."""
+    """The same in 8 bits, as `toolkit.models.int8` describes it."""
     result = jax.ShapeDtypeStruct((x.shape[0], kernel.shape[0]), jnp.float32)
     return jax.ffi.ffi_call("toolkit_rounded_product", result)(x, kernel, scale)
 

@@ -112,7 +112,8 @@ def has_tiles() -> bool:
 
 
 def rounded_rows() -> int:
-    """Most rows of a product in 8 bits on this processor; the kernels are prepared."""
+    """Up to how many rows a product in 8 bits is quicker than XLA's on this processor; the kernels
+    are prepared."""
     return _libraries[0].rounded_rows()
 
 

@@ -47,9 +47,8 @@ class Block(nnx.Module):
         self.config, self.kind = config, kind
         queries, keys = c.heads * c.head_width, c.kv_heads * c.head_width
         norm = functools.partial(make_norm, c.norm, epsilon=c.norm_epsilon, dtype=dtype)
-        linear = functools.partial(
-            Int8Linear if c.quant == "int8" else Linear, rngs=rngs, dtype=dtype
-        )
+        whole = functools.partial(Int8Linear, alone=c.strict)
+        linear = functools.partial(whole if c.quant == "int8" else Linear, rngs=rngs, dtype=dtype)
         self.attention_norm = norm(width=c.width) if c.pre_norm else None
         self.qkv = linear(c.width, queries + 2 * keys, bias=c.qkv_bias)
         widths = {"head": (c.head_width, c.head_width), "whole": (queries, keys), None: None}

@@ -51,10 +51,12 @@ def load(
     adapter: Path | str | None = None,
     split: Split | None = None,
     kernels: Literal["decoding", "short"] | None = None,
+    strict: bool = False,
 ) -> Decoder:
     """The decoder of a folder, with its weights as `dtype`, or those of projections as `quant`, and
     with a LoRA adapter merged. With a `split`, one device's decoder, whose arrays lie on all.
-    `kernels`: what it computes with `toolkit.kernels`, which are prepared.
+    `kernels`: what it computes with `toolkit.kernels`, which are prepared; `strict` as in
+    `ModelConfig`.
 
     Raises CheckpointError for files that are missing, damaged or do not fit the configuration,
     UnsupportedModel for what is not handled.
@@ -63,7 +65,8 @@ def load(
     config = quantised(load_config(folder), quant)
     merge = None if adapter is None else Adapter.read(adapter, config)
     leaves = read_weights(folder, config, dtype, adapter=merge, split=split)
-    part = dataclasses.replace(config if split is None else split.part, kernels=kernels)
+    part = config if split is None else split.part
+    part = dataclasses.replace(part, kernels=kernels, strict=strict)
     return assemble(part, leaves, dtype=dtype)
 
 

@@ -128,11 +128,15 @@ class ModelConfig:
     """"int8": projections and head in 8-bit whole numbers (`toolkit.models.int8`); the head has a
     kernel of its own then, tied or not."""
 
+    strict: bool = dataclasses.field(default=False, repr=False)
+    """Whether 8-bit products on a CPU must be computed alike in every company, which costs time
+    where they are not compiled C."""
+
     kernels: Literal["decoding", "short"] | None = dataclasses.field(default=None, repr=False)
     """What is compiled C (`toolkit.kernels`) where that fits. "decoding": attention, the sampler,
     the products of decoding and of the head, and where the processor has a unit for them those of
     all prompts; "short": also other ones for short prompts, which then have other bits than in a
-    packed row. Not in the text of a configuration, which names the model: it
+    packed row. Neither of these is in the text of a configuration, which names the model: it
     is the same one without them."""
 
     @property

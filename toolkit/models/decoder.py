@@ -17,6 +17,7 @@ device's part (`toolkit.models.sharding`), and it runs inside `jax.shard_map`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -59,7 +60,7 @@ class Decoder(nnx.Module):
             [Block(c, c.kind(layer), rngs=rngs, dtype=dtype) for layer in range(c.layers)]
         )
         self.norm = make_norm(c.norm, c.width, c.norm_epsilon, dtype)
-        linear = Int8Linear if c.quant == "int8" else Linear
+        linear = functools.partial(Int8Linear, alone=c.strict) if c.quant == "int8" else Linear
         self.head = (
             None
             if c.tied_head and c.quant is None
@@ -103,11 +104,9 @@ class Decoder(nnx.Module):
         """
         if self.config.kernels is None:
             return ()
-        # In strict mode 8-bit products go one way for any number of rows, which is XLA's.
-        rounded = ("rounded",) if self.config.kernels == "short" else ()
         if few:
-            return ("product", *rounded, "attention")
-        return (*(("tiles",) if kernels.has_tiles() else ()), *rounded, "attention")
+            return ("product", "rounded", "attention")
+        return (*(("tiles",) if kernels.has_tiles() else ()), "rounded", "attention")
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]

@@ -37,9 +37,20 @@ TINY = 1e-30
 
 
 class Int8Linear(nnx.Module):
-    """`x @ (kernel * scale).T + bias`, with x rounded too. The kernel is stored `[out, in]`."""
+    """`x @ (kernel * scale).T + bias`, with x rounded too. The kernel is stored `[out, in]`.
+    `alone`: on a CPU with the same bits whatever is computed before, after and beside it."""
 
-    def __init__(self, inputs: int, outputs: int, *, bias: bool, rngs: nnx.Rngs, dtype: DTypeLike):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        bias: bool,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+        alone: bool = False,
+    ):
+        self.alone = alone
         drawn = jax.random.normal(rngs.params(), (outputs, inputs), jnp.float32) * inputs**-0.5
         kernel, scale = rounded(drawn)
         self.kernel = nnx.Param(kernel)
@@ -55,11 +66,33 @@ class Int8Linear(nnx.Module):
     ) -> Float[Array, "... outputs"]:
         """Without the bias, as `result`, or as the dtype of `x` when left out."""
         rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
-        out = multiplied(rows, self.kernel[...], self.scale[...])
+        out = multiplied(rows, self.kernel[...], self.scale[...], alone=self.alone)
         return out.astype(x.dtype if result is None else result).reshape(*x.shape[:-1], -1)
 
 
 def multiplied(
+    rows: Float[Array, "N inputs"],
+    kernel: Int8[Array, "outputs inputs"],
+    scale: Float[Array, "outputs"],
+    *,
+    alone: bool = False,
+) -> Float[Array, "N outputs"]:
+    """Each row with every row of the kernel: `[N, K]`, `[out, K]` -> `[N, out]`.
+
+    What XLA puts together with the rounding follows from the sizes of both, and so do its bits:
+    `alone` it is a loop of one turn, of which XLA does not know that it is one. That takes a
+    quarter longer for a prompt, and is not for accelerators, which would wait for the host.
+    """
+    if kernels.fit("rounded") and (alone or rows.shape[0] <= kernels.rounded_rows()):
+        return kernels.rounded_product(rows, kernel, scale)
+    if not alone or jax.default_backend() != "cpu":
+        return multiplied_by_xla(rows, kernel, scale)
+    turns = jnp.where(scale[0] < 0, 2, 1)
+    out = jnp.zeros((rows.shape[0], kernel.shape[0]), jnp.float32)
+    return jax.lax.fori_loop(0, turns, lambda *_: multiplied_by_xla(rows, kernel, scale), out)
+
+
+def multiplied_by_xla(
     rows: Float[Array, "N inputs"],
     kernel: Int8[Array, "outputs inputs"],
     scale: Float[Array, "outputs"],
@@ -72,8 +105,6 @@ def multiplied(
     products of 8-bit numbers and takes ten times as long. Divisors are written as factors, which is
     what XLA makes of them.
     """
-    if kernels.fit("rounded") and rows.shape[0] <= kernels.rounded_rows():
-        return kernels.rounded_product(rows, kernel, scale)
     first, step = rounded(rows)
     rest = rows * (1 / step) - first.astype(jnp.float32)
     second = jnp.round(rest * BASE).astype(jnp.int8)

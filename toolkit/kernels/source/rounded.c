@@ -353,17 +353,20 @@ static void product_part(const void *job, int64_t part) {
     const Product *p = job;
     int64_t out = part * p->share, end = out + p->share < p->outs ? out + p->share : p->outs;
     for (; out < end; out++) {
-        const float *digits = (const float *)p->digits;
         const int8_t *w = p->kernel + out * p->inputs;
-        float found[MOST_ROWS];
-        switch (p->rows) {
-        case 1: dots(2, digits, w, p->inputs, found); break;
-        case 2: dots(4, digits, w, p->inputs, found); break;
-        case 3: dots(6, digits, w, p->inputs, found); break;
-        }
-        for (int64_t row = 0; row < p->rows; row++) {
-            float both = found[2 * row] + found[2 * row + 1] * (1.0f / BASE);
-            p->y[row * p->outs + out] = both * p->steps[row] * p->scale[out];
+        for (int64_t first = 0; first < p->rows; first += MOST_ROWS / 2) {
+            const float *digits = (const float *)p->digits + 2 * first * padded(p->inputs);
+            int64_t left = p->rows - first;
+            float found[MOST_ROWS];
+            switch (left < MOST_ROWS / 2 ? left : MOST_ROWS / 2) {
+            case 1: dots(2, digits, w, p->inputs, found); break;
+            case 2: dots(4, digits, w, p->inputs, found); break;
+            case 3: dots(6, digits, w, p->inputs, found); break;
+            }
+            for (int64_t i = 0; i < MOST_ROWS / 2 && i < left; i++) {
+                float both = found[2 * i] + found[2 * i + 1] * (1.0f / BASE);
+                p->y[(first + i) * p->outs + out] = both * p->steps[first + i] * p->scale[out];
+            }
         }
     }
 }
