@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from toolkit.engine.guidebook import Guidebook
 from toolkit.engine.job import Ticket
 from toolkit.engine.prefixes import Prefix, shared_slots
-from toolkit.engine.scheduler import Scheduler, expected, slot_bucket, used
+from toolkit.engine.scheduler import EXPECTED, SLOTS, Scheduler, expected, slot_bucket, used
 from toolkit.engine.state import Arrival, DecodeState
 from toolkit.engine.stats import Stats
 from toolkit.engine.steps import Steps
@@ -59,7 +59,8 @@ class Batch:
         now = len(scheduler.rows), self.slots
         ready = [r for r, s in self._prepared if now in self._prepared and s == now[1]]
         rows = scheduler.wanted_rows(arriving, ready)
-        slots = slot_bucket(max(slots, scheduler.wanted_slots(1)), rows)
+        ahead = EXPECTED if rows > now[0] else 1
+        slots = slot_bucket(max(slots, scheduler.wanted_slots(ahead)), rows)
         fits = rows == len(scheduler.rows) and slots == self.slots
         if self._state is None or (not scheduler.running and not fits):
             self._state = None  # first, so that never two of them are in memory
@@ -68,16 +69,17 @@ class Batch:
             scheduler.rearrange(rows)
             self._prepare()
         elif rows != len(scheduler.rows) or slots > self.slots:
-            self._move(rows, max(slots, self.slots))
+            # A batch that grows has the slots that it would have had from the beginning.
+            self._move(rows, slots if rows > now[0] else max(slots, self.slots))
             self._upload_rows()
             self._prepare()
 
     def _move(self, rows: int, slots: int) -> None:
-        """Bring the running rows into a batch of another size, with at least as many slots.
+        """Bring the running rows into a batch of another size, which has slots for all they use.
 
         One by one: so each size has two programs of its own, and not each pair of sizes one.
         """
-        old, before, narrow = self._state, self.shape, self.slots
+        old, before, slots_before = self._state, self.shape, self.slots
         source = np.asarray(self._scheduler.rearrange(rows), np.int32)
         self.slots = slots
         self._state = self.steps.empty(rows, slots, self.dtype)
@@ -86,7 +88,9 @@ class Batch:
             if any(self._scheduler.rows[row::share]):
                 with self._stats.watch(f"take_row[{before}]"):
                     one = self.steps.take_row(old, source[row::share])
-                with self._stats.watch(f"put_row[{self.shape}, from slots={narrow}]"):
+                with self._stats.watch(
+                    f"put_row[{self.shape}, from slots={max(SLOTS, slots_before)}]"
+                ):
                     self._state = self.steps.put_row(self._state, one, np.int32(row))
 
     def _prepare(self) -> None:
@@ -99,7 +103,7 @@ class Batch:
             first = np.zeros(self._scheduler.limits.groups, np.int32)
             with self._stats.watch(f"take_row[{self.shape}]"):
                 one = self.steps.take_row(self._state, first)
-            with self._stats.watch(f"put_row[{self.shape}, from slots={self.slots}]"):
+            with self._stats.watch(f"put_row[{self.shape}, from slots={max(SLOTS, self.slots)}]"):
                 self._state = self.steps.put_row(self._state, one, np.int32(0))
         self._met.add(size)
 

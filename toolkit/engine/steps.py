@@ -27,6 +27,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from toolkit import kernels
+from toolkit.engine.scheduler import SLOTS
 from toolkit.engine.state import (
     DRAWN,
     ONE_LOGITS,
@@ -332,15 +333,16 @@ class Steps:
 
     @functools.cached_property
     def take_row(self):
-        """`(state, row[1]) -> state` of that row alone. On a mesh a row of each group of devices,
-        `row[G]`, counted among the rows of these."""
+        """`(state, row[1]) -> state` of that row alone, with at least SLOTS slots. On a mesh a row
+        of each group of devices, `row[G]`, counted among the rows of these."""
         heads = self.part.kv_heads
 
         def body(state: DecodeState, row: Int[Array, "1"]) -> DecodeState:
             self.traces["take_row"] += 1
 
             def take(x):
-                return jax.lax.dynamic_slice_in_dim(x, row[0] * heads, heads)
+                own = jax.lax.dynamic_slice_in_dim(x, row[0] * heads, heads)
+                return resized(own, max(SLOTS, x.shape[1]))
 
             return DecodeState(
                 cache=jax.tree.map(take, state.cache),
@@ -354,14 +356,15 @@ class Steps:
 
     @functools.cached_property
     def put_row(self):
-        """`(state, one, row) -> state` with what `take_row` gave in that row, which has at least as
-        many slots; the state is donated. On a mesh the same row of each group."""
+        """`(state, one, row) -> state` with what `take_row` gave in that row, which has slots for
+        what it uses; the state is donated. On a mesh the same row of each group."""
         heads = self.part.kv_heads
 
         def body(state: DecodeState, one: DecodeState, row) -> DecodeState:
             self.traces["put_row"] += 1
 
             def put(old, new):
+                new = resized(new, old.shape[1])
                 return jax.lax.dynamic_update_slice(old, new, (row * heads, 0, 0))
 
             def put_first(old, new):
