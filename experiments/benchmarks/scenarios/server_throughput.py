@@ -49,7 +49,8 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
                 case,
                 name,
                 "together",
-                warm=[{"repeat": WARM, "count": 2}],
+                # As long as what is measured where lengths decide what is compiled.
+                warm=[{"repeat": WARM, "count": count if name == SERVED else 2}],
                 check=_enough(clients * count),
                 prompts=crowds,
                 count=count,
