@@ -1,6 +1,6 @@
 """Run the suite.
 
-    python -m experiments.benchmarks                  every scenario
+    python -m experiments.benchmarks                  most scenarios; every one with --all
     python -m experiments.benchmarks samples sweep    some of them
     python -m experiments.benchmarks --size check     does everything run? figures mean nothing
     python -m experiments.benchmarks --gpu            on an accelerator; with --tiny on any device
@@ -24,7 +24,7 @@ import toolkit
 from experiments.benchmarks import document, machine, peers
 from experiments.benchmarks.engines import HOME, MODULES, OURS, PACKAGES
 from experiments.benchmarks.journal import Journal
-from experiments.benchmarks.scenarios import GPU, SCENARIOS, Skipped, runner
+from experiments.benchmarks.scenarios import GPU, SCENARIOS, SELDOM, Skipped, runner
 from experiments.benchmarks.settings import Settings, cores, hold_to
 from experiments.benchmarks.subject import Subject
 
@@ -111,6 +111,7 @@ def _read_arguments() -> tuple[list[str], Settings, dict[str, bool]]:
     parser.add_argument("--rounds", type=int, help="default: each scenario's own number")
     parser.add_argument("--size", choices=("check", "default", "full"), default=default.size)
     parser.add_argument("--out", type=Path, default=default.out, help="folder of the results")
+    parser.add_argument("--all", action="store_true", help=f"with {', '.join(SELDOM)}")
     parser.add_argument("--gpu", action="store_true", help="large shapes on an accelerator")
     parser.add_argument("--tiny", action="store_true", help="with --gpu: a toy, on any device")
     parser.add_argument("--fresh", action="store_true", help="repeat what a cut-off run has done")
@@ -118,7 +119,9 @@ def _read_arguments() -> tuple[list[str], Settings, dict[str, bool]]:
     given = vars(parser.parse_args())
     options = {name: given.pop(name) for name in ("gpu", "fresh", "write_docs")}
     known: tuple[str, ...] = GPU if options["gpu"] else SCENARIOS
-    scenarios: list[str] = given.pop("scenarios") or [*known]
+    whole = given.pop("all") or given["size"] != "default"
+    usual = [name for name in known if whole or name not in SELDOM]
+    scenarios: list[str] = given.pop("scenarios") or usual
     if unknown := sorted(set(scenarios) - set(known)):
         parser.error(f"no scenario {', '.join(unknown)}; there are {', '.join(known)}")
     return scenarios, Settings(**given), options

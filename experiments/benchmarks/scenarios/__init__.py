@@ -26,6 +26,9 @@ SCENARIOS = (
 )
 """In the order in which they run and stand in the documents."""
 
+SELDOM = ("sampling_mixes", "server_throughput", "runner_overhead")
+"""Those of a default run that wait for their name or for `--all`."""
+
 GPU = ("gpu_decode", "gpu_attention")
 """Those of `--gpu`."""
 
