@@ -17,7 +17,7 @@ from toolkit.models.compiler import jit
 from toolkit.sampling.params import SamplingParams
 from toolkit.sampling.sample import Drawn, Variant, sample
 
-OPERATIONS = ("moments", "edit", "draw")
+OPERATIONS = ("moments", "draw")
 ROWS = 64
 
 

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from toolkit.engine.guidebook import Guidebook
 from toolkit.engine.job import Ticket
 from toolkit.engine.prefixes import Prefix, shared_slots
-from toolkit.engine.scheduler import EXPECTED, SLOTS, Scheduler, expected, slot_bucket, used
+from toolkit.engine.scheduler import EXPECTED, Scheduler, expected, slot_bucket, used
 from toolkit.engine.state import Arrival, DecodeState
 from toolkit.engine.stats import Stats
 from toolkit.engine.steps import Steps
@@ -79,19 +79,14 @@ class Batch:
 
         One by one: so each size has two programs of its own, and not each pair of sizes one.
         """
-        old, before, slots_before = self._state, self.shape, self.slots
+        old, before = self._state, self.shape
         source = np.asarray(self._scheduler.rearrange(rows), np.int32)
         self.slots = slots
         self._state = self.steps.empty(rows, slots, self.dtype)
         share = rows // self._scheduler.limits.groups
         for row in range(share):
             if any(self._scheduler.rows[row::share]):
-                with self._stats.watch(f"take_row[{before}]"):
-                    one = self.steps.take_row(old, source[row::share])
-                with self._stats.watch(
-                    f"put_row[{self.shape}, from slots={max(SLOTS, slots_before)}]"
-                ):
-                    self._state = self.steps.put_row(self._state, one, np.int32(row))
+                self._carry(old, before, source[row::share], row)
 
     def _prepare(self) -> None:
         """Compile what moves rows out of and into this size, when it comes up: between sizes that
@@ -101,11 +96,15 @@ class Batch:
         if size not in self._prepared and self._met - {size}:
             self._prepared.add(size)
             first = np.zeros(self._scheduler.limits.groups, np.int32)
-            with self._stats.watch(f"take_row[{self.shape}]"):
-                one = self.steps.take_row(self._state, first)
-            with self._stats.watch(f"put_row[{self.shape}, from slots={max(SLOTS, self.slots)}]"):
-                self._state = self.steps.put_row(self._state, one, np.int32(0))
+            self._carry(self._state, self.shape, first, 0)
         self._met.add(size)
+
+    def _carry(self, old: DecodeState | None, before: str, source: np.ndarray, row: int) -> None:
+        """Put a row of a state of the size `before` into this one's, of each group of devices."""
+        with self._stats.watch(f"take_row[{before}]"):
+            one = self.steps.take_row(old, source)
+        with self._stats.watch(f"put_row[{self.shape}, of {before}]"):
+            self._state = self.steps.put_row(self._state, one, np.int32(row))
 
     def seat(self, arrivals: Sequence[tuple[Ticket, Prefix]]) -> tuple[Drawn, list[Ticket | None]]:
         """Give arrivals their rows and draw their first tokens; who has got which row."""

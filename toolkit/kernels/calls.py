@@ -19,7 +19,7 @@ TILED_INPUTS = 4096
 """Most inputs of a tiled product: of more a part of the kernel does not stay near the core, and
 their running sum is less exact than XLA's."""
 
-Operation = Literal["product", "tiles", "rounded", "attention", "moments", "edit", "draw"]
+Operation = Literal["product", "tiles", "rounded", "attention", "moments", "draw"]
 _in_use: contextvars.ContextVar[tuple[Operation, ...]] = contextvars.ContextVar("kernels")
 
 

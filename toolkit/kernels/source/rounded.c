@@ -105,7 +105,7 @@ int rounded_product(const float *x, const int8_t *kernel, const float *scale, fl
 }
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
-#include <immintrin.h>
+#include "wide.h"
 #if defined(__AMX_INT8__) && defined(__linux__)
 #define TILES
 #endif
@@ -113,7 +113,7 @@ int rounded_product(const float *x, const int8_t *kernel, const float *scale, fl
 /* Eight rows of x make a block: their first digits and their second ones are its 16 columns, of
    which four inputs lie together, as the processor takes them. A panel of 16 rows of the kernel
    meets one block after the other. Columns without a row hold anything, and are not kept. */
-enum { SIDE = 2 * BLOCK, WORD = 4, STEP = 64, BLOCKS = 4, MANY = 64 };
+enum { WORD = 4, STEP = 64, BLOCKS = 4, MANY = 64 };
 
 static int64_t block_size(const Product *p) { return (p->inputs + STEP - 1) / STEP * STEP * SIDE; }
 
@@ -122,18 +122,6 @@ static int64_t digits_size(const Product *p) {
 }
 
 #ifdef TILES
-static void open_tiles(void) {
-    struct {
-        uint8_t palette, start, zero[14];
-        uint16_t width[16];
-        uint8_t rows[16];
-    } __attribute__((packed)) tiles = {.palette = 1};
-    for (int i = 0; i < 8; i++) tiles.width[i] = STEP, tiles.rows[i] = SIDE;
-    _tile_loadconfig(&tiles);
-}
-
-static void close_tiles(void) { _tile_release(); }
-
 /* found[i, j] = columns of block i . row j of a panel, for up to BLOCKS blocks of `size` bytes. With
    `ahead` the next panel is asked for. */
 static void tile_dots(int blocks, const char *columns, int64_t size, const int8_t *w,
@@ -155,9 +143,6 @@ static void tile_dots(int blocks, const char *columns, int64_t size, const int8_
     _tile_stored(2, found[2], STEP), _tile_stored(3, found[3], STEP);
 }
 #else
-static int have_tiles(void) { return 0; }
-static void open_tiles(void) {}
-static void close_tiles(void) {}
 static void tile_dots(int blocks, const char *columns, int64_t size, const int8_t *w,
                       int64_t stride, int64_t inputs, int ahead, __m512i found[BLOCKS][SIDE]) {}
 #endif
@@ -176,31 +161,6 @@ INLINE void put(const Product *p, int64_t row, int digit, int64_t at, Bytes digi
     for (int word = 0; word < LANES / WORD; word++)
         memcpy(to + (word * SIDE + digit * BLOCK + row % BLOCK) * WORD,
                (const char *)&raised + word * WORD, WORD);
-}
-
-/* Rows become columns. */
-static void transpose(__m512i r[SIDE]) {
-    __m512i t[SIDE];
-    for (int i = 0; i < SIDE; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < SIDE; i += 4) {
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int i = 0; i < 4; i++) {
-        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-    }
-    for (int i = 0; i < 8; i++) {
-        r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-        r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
-    }
 }
 
 /* 128 times the sum of each row of a panel. */

@@ -10,14 +10,13 @@
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
 #include "lanes.h"
 #include "team.h"
-#include <immintrin.h>
+#include "wide.h"
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 enum {
-    SIDE = 16,           /* rows of a tile; of a result also its columns */
     STEP = 32,           /* inputs of a tile */
     TILE = SIDE * STEP,  /* numbers in a tile of inputs */
     PIECES = 3,          /* bfloat16 numbers that make one float32 */
@@ -62,31 +61,6 @@ INLINE void split(const float *from, int64_t count, __m512i pieces[PIECES]) {
     }
 }
 
-/* Rows become columns. */
-INLINE void transpose(__m512i r[SIDE]) {
-    __m512i t[SIDE];
-    for (int i = 0; i < SIDE; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < SIDE; i += 4) {
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int i = 0; i < 4; i++) {
-        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-    }
-    for (int i = 0; i < 8; i++) {
-        r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-        r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
-    }
-}
-
 /* A pair of x's row tiles; zeros beyond the last row. */
 static void rows_part(const void *job, int64_t part) {
     const Tiled *p = job;
@@ -121,17 +95,6 @@ static void columns(const Tiled *p, int64_t out, int64_t tiles, Piece *to) {
                 memcpy(to, made[piece], sizeof made[piece]);
             }
         }
-}
-
-/* All tiles are of 16 rows of 64 bytes. */
-static void configure(void) {
-    struct {
-        uint8_t palette, start, zero[14];
-        uint16_t width[16];
-        uint8_t rows[16];
-    } __attribute__((packed)) tiles = {.palette = 1};
-    for (int i = 0; i < 8; i++) tiles.width[i] = LINE, tiles.rows[i] = SIDE;
-    _tile_loadconfig(&tiles);
 }
 
 /* y = x . kernel, for a pair of tiles of each. */
@@ -178,7 +141,7 @@ static void tiled_part(const void *job, int64_t part) {
         return;
     }
     columns(p, from, tiles, panel);
-    configure();
+    open_tiles();
     for (int64_t row = 0; row < p->rows; row += PAIR)
         for (int64_t out = from; out < to; out += PAIR) {
             const Piece *x = p->split + row / SIDE * length;
@@ -190,7 +153,7 @@ static void tiled_part(const void *job, int64_t part) {
             else
                 multiply_at_edge(x, kernel, p->steps, y, p->outs, rows, outs);
         }
-    _tile_release();
+    close_tiles();
     free(panel);
 }
 
