@@ -13,7 +13,7 @@ docs: .venv/ready
 	$(PIP) -e ".[docs]" && $(BIN)/sphinx-build -W --keep-going docs docs/_build/html
 
 test: .venv/ready
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser and not gpu and not parity"
+	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not slow and not browser and not gpu and not parity"
 test-slow: .venv/ready
 	$(BIN)/pytest -m "slow and not parity and not browser"
 test-parity: .venv/ready

@@ -56,6 +56,16 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs() -> Iterator[None]:
+    """What thousands of tests compile would take all areas of memory that a process may have."""
+    from toolkit.engine import programs
+
+    yield
+    if programs.crowded():
+        programs.drop_programs()
+
+
 @pytest.fixture(scope="session")
 def specification() -> dict[str, Any]:
     """The completions operation of the specification: request body, responses, errors."""

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
+import contextlib
+import functools
 import random
 import re
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
+from tests.models.tiny_families import CASES
 from toolkit.completion.run import Run
+from toolkit.engine import programs
+from toolkit.engine.engine import Engine
+from toolkit.engine.job import Failed, Job, Tokens
+from toolkit.engine.scheduler import Limits
 from toolkit.engine.steps import DecodeState
+from toolkit.models.decoder import Decoder
+from toolkit.models.families import read_config
 from toolkit.sampling.guide import pack
 from toolkit.sampling.params import Report, Rows, SamplingParams
 from toolkit.sampling.sample import Variant
@@ -109,3 +122,53 @@ def test_rows_are_born_with_fixed_dtypes():
     kinds = {name: np.asarray(value).dtype.name for name, value in vars(rows).items()}
     assert set(kinds.values()) == {"float32", "int32", "uint32", "bool"}
     assert rows.seed.tolist() == [[2**32 - 1, 2**32 - 1]]
+
+
+@pytest.fixture
+def tiny() -> Iterator[Engine]:
+    decoder = Decoder(read_config(CASES["llama"]), rngs=nnx.Rngs(0))
+    with contextlib.closing(Engine(decoder, limits=Limits(context=64))) as engine:
+        yield engine
+
+
+def drawn(engine: Engine, seed: int) -> list[int]:
+    """The tokens of a request, its prompt being of a length of its own."""
+    params = SamplingParams(temperature=1.0, seed=seed)
+    (ticket,), events = engine.submit([Job(prompt=(1, 2) * seed, params=params, max_tokens=2)])
+    tokens: list[int] = []
+    while not ticket.over or not events.empty():
+        event = events.get(timeout=120)
+        assert not isinstance(event, Failed)
+        tokens += [token.id for token in event.tokens] if isinstance(event, Tokens) else []
+    return tokens
+
+
+@pytest.mark.skipif(not programs.AREAS.exists(), reason="a limit of Linux")
+def test_programs_are_dropped_before_areas_of_memory_run_out(tiny, tmp_path, monkeypatch):
+    """With a limit that all have passed each program is dropped again, while others wait."""
+    before = [drawn(tiny, seed) for seed in (1, 9)]
+    limit = tmp_path / "max_map_count"
+    limit.write_text("100")
+    monkeypatch.setattr(programs, "GRANTED", limit)
+    known, held = {name for name, _ in tiny.stats.compiles}, areas()
+    drawn(tiny, 30)
+    assert areas() < held
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(functools.partial(drawn, tiny), (1, 9)))
+    assert together == before
+    names = collections.Counter(name for name, _ in tiny.stats.compiles)
+    assert any(names[name] > 1 for name in known)
+
+
+def areas() -> int:
+    """Areas of memory that this process has."""
+    return programs.AREAS.read_text().count("\n")
+
+
+def test_programs_stay_while_there_is_room(tmp_path, monkeypatch):
+    limit = tmp_path / "max_map_count"
+    monkeypatch.setattr(programs, "GRANTED", limit)
+    limit.write_text(str(2**31))
+    assert not programs.crowded()
+    limit.unlink()  # not Linux
+    assert not programs.crowded()

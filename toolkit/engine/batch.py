@@ -52,6 +52,11 @@ class Batch:
         self._state = None
         self._guides.clear()
 
+    def forget_sizes(self) -> None:
+        """The programs of sizes that were met are gone."""
+        self._met.clear()
+        self._prepared.clear()
+
     def fit(self, arriving: int, slots: int) -> None:
         """Make the batch large enough for `arriving` more rows and for `slots`, or smaller
         again."""

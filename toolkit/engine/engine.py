@@ -28,6 +28,7 @@ from toolkit.engine.groups import Group, group_of
 from toolkit.engine.job import Event, Failed, Job, Ticket
 from toolkit.engine.prefill import Prefill
 from toolkit.engine.prefixes import Prefix, Prefixes
+from toolkit.engine.programs import crowded, drop_programs
 from toolkit.engine.scheduler import Limits, Scheduler
 from toolkit.engine.stats import Stats
 from toolkit.engine.steps import Steps
@@ -220,6 +221,7 @@ class Engine:
         return bool(scheduler.waiting or scheduler.running or self._blocks or self._trials)
 
     def _turn(self) -> None:
+        compiled = len(self.stats.compiles)
         with self._dispatch:
             seated = self._admit()
         if seated:
@@ -227,6 +229,14 @@ class Engine:
         with self._dispatch:
             sent = self._decode()
         self._read_all_but(IN_FLIGHT - 1 if sent else 0)
+        if len(self.stats.compiles) > compiled and crowded():
+            self._drop_programs()
+
+    def _drop_programs(self) -> None:
+        """Go on with no program in memory."""
+        jax.block_until_ready([*self._chunks, *(block.drawn for block in self._blocks)])
+        drop_programs()
+        self._batch.forget_sizes()
 
     def _read_all_but(self, newest: int) -> None:
         """Read the blocks that were sent, but for some of the newest."""

@@ -1,13 +1,22 @@
-"""Compiled programs on disk: a second process starts warm."""
+"""Compiled programs: on disk, so that a second process starts warm, and in a process for as long as
+the system has room for them."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from pathlib import Path
 
 import jax
 
 from toolkit.kernels.processor import processor
+
+log = logging.getLogger("toolkit.engine")
+
+AREAS, GRANTED = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+"""Of Linux: the areas of memory that this process has, a line each, and how many it may have."""
+ROOM = 0.5
+"""Share of them from which on programs are dropped; one program takes up to some thousand."""
 
 
 def keep_programs(folder: Path) -> None:
@@ -25,3 +34,27 @@ def keep_programs(folder: Path) -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(place))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def crowded() -> bool:
+    """Whether compiled programs may soon have taken all areas of memory that a process may have.
+
+    On a CPU XLA takes three for each function of a program, so some hundred programs take them
+    all; then it ends the process.
+    """
+    try:
+        with AREAS.open("rb") as lines:
+            held = sum(1 for _ in lines)
+        granted = int(GRANTED.read_text())
+    except OSError:  # another system, without such a limit
+        return False
+    if held <= ROOM * granted:
+        return False
+    log.info("%d of %d areas of memory are in use: programs are dropped", held, granted)
+    return True
+
+
+def drop_programs() -> None:
+    """Drop all compiled programs of this process, none of which may be running. One that is called
+    again is read from the disk, or compiled anew."""
+    jax.clear_caches()
