@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,16 @@ def extent(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Any:
 @pytest.mark.parametrize(
     "family", ["qwen3", "gpt_neox", pytest.param("gemma3_text", marks=pytest.mark.slow)]
 )
-def test_prompts_have_the_same_bits_alone_and_together(family, extent):
+@pytest.mark.parametrize("company", [5, 17])
+def test_prompts_have_the_same_bits_alone_and_together(family, extent, company):
+    """Seventeen make a batch of 32 rows: 320 norms of a head in a step."""
     config = read_config(CASES[family] | FAMILIES[family])
     config = dataclasses.replace(config, kernels=extent)
     rows = 1 if holds_bits(config) else 2
-    limits = Limits(strict=True, max_rows=8, min_rows=rows, context=config.context)
+    limits = Limits(strict=True, max_rows=32, min_rows=rows, context=config.context)
     rng = np.random.default_rng(0)
-    prompts = [rng.integers(0, config.vocab_size, n).tolist() for n in (3, 9, 14, 16, 7)]
+    lengths = itertools.islice(itertools.cycle((3, 9, 14, 16, 7)), company)
+    prompts = [rng.integers(0, config.vocab_size, n).tolist() for n in lengths]
     engine = Engine(Decoder(config, rngs=nnx.Rngs(0)), limits=limits)
     with contextlib.closing(engine):
         together = answers(engine, prompts)

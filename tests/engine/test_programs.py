@@ -145,14 +145,16 @@ def drawn(engine: Engine, seed: int) -> list[int]:
 
 @pytest.mark.skipif(not programs.AREAS.exists(), reason="a limit of Linux")
 def test_programs_are_dropped_before_areas_of_memory_run_out(tiny, tmp_path, monkeypatch):
-    """With a limit that all have passed each program is dropped again, while others wait."""
+    """What is called again afterwards is compiled again, and draws the same."""
     before = [drawn(tiny, seed) for seed in (1, 9)]
     limit = tmp_path / "max_map_count"
     limit.write_text("100")
     monkeypatch.setattr(programs, "GRANTED", limit)
+    monkeypatch.setattr(programs, "_left", 0)
     known, held = {name for name, _ in tiny.stats.compiles}, areas()
     drawn(tiny, 30)
     assert areas() < held
+    limit.write_text(str(2**31))
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         together = list(threads.map(functools.partial(drawn, tiny), (1, 9)))
     assert together == before
@@ -166,9 +168,19 @@ def areas() -> int:
 
 
 def test_programs_stay_while_there_is_room(tmp_path, monkeypatch):
-    limit = tmp_path / "max_map_count"
-    monkeypatch.setattr(programs, "GRANTED", limit)
-    limit.write_text(str(2**31))
-    assert not programs.crowded()
+    """Of a hundred areas forty are held by something else: programs may have thirty."""
+    places = [tmp_path / "maps", tmp_path / "max_map_count"]
+    held, limit = places
+    for name, place in zip(("AREAS", "GRANTED"), places, strict=True):
+        monkeypatch.setattr(programs, name, place)
+    monkeypatch.setattr(programs, "_left", 0)
+    limit.write_text("100")
+    for count, crowded in ((50, False), (51, True)):
+        held.write_text("area\n" * count)
+        assert programs.crowded() == crowded
+    monkeypatch.setattr(programs, "_left", 40)
+    for count, crowded in ((51, False), (70, False), (71, True)):
+        held.write_text("area\n" * count)
+        assert programs.crowded() == crowded
     limit.unlink()  # not Linux
     assert not programs.crowded()

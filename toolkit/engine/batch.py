@@ -52,11 +52,6 @@ class Batch:
         self._state = None
         self._guides.clear()
 
-    def forget_sizes(self) -> None:
-        """The programs of sizes that were met are gone."""
-        self._met.clear()
-        self._prepared.clear()
-
     def fit(self, arriving: int, slots: int) -> None:
         """Make the batch large enough for `arriving` more rows and for `slots`, or smaller
         again."""
@@ -94,9 +89,9 @@ class Batch:
                 self._carry(old, before, source[row::share], row)
 
     def _prepare(self) -> None:
-        """Compile what moves rows out of and into this size, when it comes up: between sizes that
-        were met no change compiles anything. Not while there is only one, as in most processes.
-        """
+        """Compile what moves rows out of and into this size, when it comes up: between sizes of as
+        many slots that were met no change compiles anything. Not while there is only one, as in
+        most processes."""
         size = len(self._scheduler.rows), self.slots
         if size not in self._prepared and self._met - {size}:
             self._prepared.add(size)

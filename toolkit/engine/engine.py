@@ -236,7 +236,6 @@ class Engine:
         """Go on with no program in memory."""
         jax.block_until_ready([*self._chunks, *(block.drawn for block in self._blocks)])
         drop_programs()
-        self._batch.forget_sizes()
 
     def _read_all_but(self, newest: int) -> None:
         """Read the blocks that were sent, but for some of the newest."""

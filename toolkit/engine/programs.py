@@ -15,8 +15,8 @@ log = logging.getLogger("toolkit.engine")
 
 AREAS, GRANTED = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 """Of Linux: the areas of memory that this process has, a line each, and how many it may have."""
-ROOM = 0.5
-"""Share of them from which on programs are dropped; one program takes up to some thousand."""
+_left = 0
+"""Areas that were there when programs were last dropped: something else holds them."""
 
 
 def keep_programs(folder: Path) -> None:
@@ -37,24 +37,28 @@ def keep_programs(folder: Path) -> None:
 
 
 def crowded() -> bool:
-    """Whether compiled programs may soon have taken all areas of memory that a process may have.
+    """Whether compiled programs have taken half of the areas of memory that were left for them.
 
-    On a CPU XLA takes three for each function of a program, so some hundred programs take them
-    all; then it ends the process.
+    On a CPU XLA takes three for each function of a program, so some hundred programs take all that
+    a process may have; then it ends the process.
     """
     try:
-        with AREAS.open("rb") as lines:
-            held = sum(1 for _ in lines)
-        granted = int(GRANTED.read_text())
+        held, granted = _areas(), int(GRANTED.read_text())
     except OSError:  # another system, without such a limit
         return False
-    if held <= ROOM * granted:
-        return False
-    log.info("%d of %d areas of memory are in use: programs are dropped", held, granted)
-    return True
+    return held - _left > (granted - _left) / 2
 
 
 def drop_programs() -> None:
-    """Drop all compiled programs of this process, none of which may be running. One that is called
-    again is read from the disk, or compiled anew."""
+    """Drop all compiled programs of this process. One that is called again is read from the disk,
+    or compiled anew."""
+    global _left
+    before = _areas()
     jax.clear_caches()
+    _left = _areas()
+    log.info("compiled programs are dropped: they held %d areas of memory", before - _left)
+
+
+def _areas() -> int:
+    with AREAS.open("rb") as lines:
+        return sum(1 for _ in lines)

@@ -117,6 +117,12 @@ def total(x: Float[Array, "... N"]) -> Float[Array, "... 1"]:
     return contract(x, jnp.ones((ONES, x.shape[-1]), jnp.float32))[..., :1]
 
 
+def inverse_root(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """One over the square root. Not `rsqrt`, which XLA on CPU computes in another way for 64
+    numbers or more, with other bits: many heads of many rows."""
+    return jnp.power(x, -0.5)
+
+
 class RMSNorm(nnx.Module):
     """Divide by the root mean square over the last axis, in float32, and scale."""
 
@@ -142,7 +148,7 @@ class RMSNorm(nnx.Module):
         mean = total(wide * wide) / x.shape[-1]
         if self.divided:
             mean = summed(mean) / parts()
-        wide = wide * jax.lax.rsqrt(mean + self.epsilon)
+        wide = wide * inverse_root(mean + self.epsilon)
         scale = along_last(self.scale[...], x)
         if self.kind == "rms":
             return scale * wide.astype(x.dtype)
@@ -163,7 +169,7 @@ class LayerNorm(nnx.Module):
         wide = x.astype(jnp.float32)
         wide = wide - total(wide) / x.shape[-1]
         variance = total(wide * wide) / x.shape[-1]
-        wide = wide * jax.lax.rsqrt(variance + self.epsilon)
+        wide = wide * inverse_root(variance + self.epsilon)
         scale, bias = (along_last(v[...], x).astype(jnp.float32) for v in (self.scale, self.bias))
         return (wide * scale + bias).astype(x.dtype)
 
