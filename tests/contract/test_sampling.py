@@ -16,8 +16,9 @@ from toolkit.completion.complete import LM
 from toolkit.models.compiler import jit
 from toolkit.sampling.guide import pack
 from toolkit.sampling.params import Report, Rows, SamplingParams
-from toolkit.sampling.sample import Variant, sample
+from toolkit.sampling.sample import sample
 from toolkit.sampling.transforms import History
+from toolkit.sampling.variant import Variant
 
 LA, DI = ids(b"la", b" di")
 

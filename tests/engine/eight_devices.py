@@ -27,7 +27,7 @@ from toolkit.models.families import read_config, weight_parts
 from toolkit.models.sharding import Split
 from toolkit.sampling.guide import pack
 from toolkit.sampling.params import Report, Rows, SamplingParams
-from toolkit.sampling.sample import Variant
+from toolkit.sampling.variant import Variant
 
 MESHES = (
     {"data": 2, "model": 4},

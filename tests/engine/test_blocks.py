@@ -16,7 +16,7 @@ from tests.oracle.toy import write_toy
 from toolkit.completion.complete import LM
 from toolkit.engine.scheduler import Limits, Scheduler
 from toolkit.sampling.params import Report, Rows, SamplingParams
-from toolkit.sampling.sample import Variant
+from toolkit.sampling.variant import Variant
 
 REQUESTS: list[dict[str, Any]] = [
     {"prompt": ["q", "r", "s"], "temperature": 1.3, "top_p": 0.9, "logprobs": 3, "details": True},

@@ -26,7 +26,7 @@ from toolkit.models.decoder import Decoder
 from toolkit.models.families import read_config
 from toolkit.sampling.guide import pack
 from toolkit.sampling.params import Report, Rows, SamplingParams
-from toolkit.sampling.sample import Variant
+from toolkit.sampling.variant import Variant
 
 
 def any_request(rng: random.Random) -> dict:

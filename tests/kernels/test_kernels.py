@@ -26,7 +26,7 @@ from toolkit.models.cache import LayerCache, SharedPrefixes
 from toolkit.models.decoder import holds_bits
 from toolkit.models.families import read_config
 from toolkit.models.int8 import BASE, multiplied, rounded
-from toolkit.models.layers import contract, total
+from toolkit.models.layers import RMSNorm, contract, total
 
 pytest.importorskip("ziglang", reason="needs the extra [kernels]")
 
@@ -50,6 +50,13 @@ def test_product_equals_numpy(rows, outs, inputs):
     # Sixteen running sums and four additions: each product is rounded inputs / 16 + 5 times.
     bound = (np.abs(wide[0]) @ np.abs(wide[1]).T) * (inputs / 16 + 5) * 2.0**-24
     assert (np.abs(found - wide[0] @ wide[1].T) <= bound + 1e-30).all()
+
+
+@pytest.mark.parametrize("rows", [1, 6, 13, 200])
+def test_a_product_may_be_added_to_something(rows):
+    x, kernel, onto = normal(rows, 40), normal(9, 40, seed=1), normal(rows, 9, seed=2)
+    found = kernels.product(x, kernel, onto)
+    np.testing.assert_array_equal(found, onto + kernels.product(x, kernel))
 
 
 @pytest.mark.parametrize(("outs", "inputs"), SIZES)
@@ -142,10 +149,44 @@ def test_products_at_the_same_time_end_alike():
             np.testing.assert_array_equal(found, expected)
 
 
-def attention(q, layer: LayerCache, start, shared: SharedPrefixes | None = None, **settings):
-    shared = shared or SharedPrefixes.none(len(start))
-    arrays = q, layer.keys, layer.values, start, shared.source, shared.length
-    return kernels.attention(*arrays, **settings)
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+@pytest.mark.parametrize(("rows", "count"), [(1, 1), (1, 576), (3, 17), (70, 1536), (9, 64)])
+def test_norm_equals_numpy_and_a_row_has_the_same_bits_in_every_company(rows, count, offset):
+    x, scale = normal(rows, count) * 5, normal(count, seed=1)
+    found = np.asarray(kernels.norm(x, scale, epsilon=1e-5, offset=offset))
+    wide = np.asarray(x, np.float64)
+    mean = np.sqrt((wide**2).mean(axis=1, keepdims=True) + 1e-5)
+    expected = wide / mean * (offset + np.asarray(scale, np.float64))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-30)
+    alone = [kernels.norm(x[i], scale, epsilon=1e-5, offset=offset) for i in range(rows)]
+    np.testing.assert_array_equal(found, alone)
+
+
+def attention(
+    q, layer: LayerCache, start, shared: SharedPrefixes | None = None, turns=None, **settings
+) -> Any:
+    """What the queries read, as if the keys and values of their own slots were new; these are wrong
+    in the cache that is given."""
+    batch, length = len(q), q.shape[2]
+    slot = np.asarray(start)[:, None] + np.arange(length)
+    at = np.arange(batch)[:, None], slice(None), slot
+    each = [x.reshape(batch, -1, *x.shape[1:]) for x in (layer.keys, layer.values)]
+    own = [x[at] for x in each]
+    given = [x.at[at].set(jnp.nan).reshape(layer.keys.shape) for x in each]
+    shared = shared or SharedPrefixes.none(batch)
+    mixed, keys, values = kernels.attention(
+        jnp.concatenate([q.transpose(0, 2, 1, 3), *own], axis=2),
+        *given,
+        start,
+        shared.source,
+        shared.length,
+        turns,
+        **settings,
+    )
+    np.testing.assert_array_equal(values, layer.values)
+    if turns is None:
+        np.testing.assert_array_equal(keys, layer.keys)
+    return mixed.transpose(0, 2, 1, 3)
 
 
 def by_numpy(q, layer, start, scale, cap, window) -> np.ndarray:
@@ -186,8 +227,10 @@ def test_attention_equals_numpy(heads, kv, width, length, slots, scale, cap, win
     np.testing.assert_allclose(found, expected, atol=4e-6, rtol=0)
 
 
+@pytest.mark.parametrize("length", [1, 2, 7])
 @pytest.mark.parametrize("window", [None, 5])
-def test_a_query_has_the_same_bits_among_other_queries_and_slots(window):
+def test_a_query_has_the_same_bits_among_other_queries_and_slots(window, length):
+    """One that is alone is a step of decoding, whose bits may differ from those of a prompt's."""
     q, layer, _ = attention_case(9, 3, 64, 40, 64)
     start = jnp.zeros(2, jnp.int32)
 
@@ -195,11 +238,45 @@ def test_a_query_has_the_same_bits_among_other_queries_and_slots(window):
         made = attention(q, layer, start, scale=0.125, cap=None, window=window)
         return np.asarray(made)
 
-    whole = mixed(q, layer, start)
-    for t in (0, 1, 16, 39):
-        fewer = LayerCache(keys=layer.keys[:3, : t + 1], values=layer.values[:3, : t + 1])
-        alone = mixed(q[:1, :, t : t + 1], fewer, start[:1] + t)
-        np.testing.assert_array_equal(alone[:, :, 0], whole[:1, :, t])
+    parts = [slice(t, t + length) for t in (0, 1, 16, 33)]
+    if length == 1:
+        whole = np.concatenate([mixed(q[:, :, [t]], layer, start + t) for t in range(40)], axis=2)
+    else:
+        whole = mixed(q, layer, start)
+    for part in parts:
+        last = part.stop
+        fewer = LayerCache(keys=layer.keys[:3, :last], values=layer.values[:3, :last])
+        alone = mixed(q[:1, :, part], fewer, start[:1] + part.start)
+        np.testing.assert_array_equal(alone, whole[:1, :, part])
+
+
+@pytest.mark.parametrize("turning", [4, 16, 64])
+@pytest.mark.parametrize("length", [1, 5, 40])
+def test_queries_and_keys_turn_as_with_xla(length, turning):
+    """Eight query heads, two key/value heads, and rows that begin at different positions."""
+    tokens, start = normal(2, length, 12 * 64), jnp.asarray([3, 20], jnp.int32)
+    cache = LayerCache(keys=normal(4, 64, 64, seed=1), values=normal(4, 64, 64, seed=2))
+    angle = np.random.default_rng(3).uniform(0, 6, (2, 1, length, turning // 2))
+    angle = jnp.asarray(np.concatenate([angle, angle], axis=-1), jnp.float32)
+    turns = jnp.cos(angle), jnp.sin(angle)
+    by_xla, expected = attend(tokens, turns, cache, start)
+    with kernels.using("attention"):
+        found, layer = attend(tokens, turns, cache, start)
+    np.testing.assert_allclose(found, by_xla, atol=3e-6, rtol=0)
+    np.testing.assert_allclose(layer.keys, expected.keys, atol=1e-6, rtol=0)
+    np.testing.assert_array_equal(layer.values, expected.values)
+
+
+@pytest.mark.parametrize("start", [60, 61, 63, 100])
+def test_tokens_that_would_pass_the_last_slot_are_moved_back(start):
+    """As XLA's update of a slice does; what such rows read is of no interest."""
+    tokens, place = normal(1, 4, 3 * 16), jnp.asarray([start], jnp.int32)
+    cache = LayerCache(keys=normal(1, 64, 16, seed=1), values=normal(1, 64, 16, seed=2))
+    _, expected = attend(tokens, None, cache, place)
+    with kernels.using("attention"):
+        _, found = attend(tokens, None, cache, place)
+    np.testing.assert_array_equal(found.keys, expected.keys)
+    np.testing.assert_array_equal(found.values, expected.values)
 
 
 def test_slots_that_no_query_sees_change_nothing():
@@ -222,17 +299,18 @@ def test_a_poisoned_key_is_seen_in_the_row_that_reads_it_and_in_no_other():
 def test_they_are_used_where_they_are_asked_for_and_fit():
     x, kernel = normal(3, 40), normal(8, 40, seed=1)
     assert not kernels.fit("product", x)
-    with kernels.using("product", "attention"):
+    with kernels.using("product", "norm"):
         assert kernels.fit("product", x)
         assert not kernels.fit("product", x, x.astype(jnp.bfloat16))
-        with kernels.using("attention"):
+        with kernels.using("norm"):
             assert not kernels.fit("product", x)
         np.testing.assert_array_equal(contract(x, kernel), kernels.product(x, kernel))
         np.testing.assert_allclose(total(x)[:, 0], np.asarray(x).sum(-1), atol=1e-5)
-        q, layer, start = attention_case(3, 1, 16, 2, 24)
-        found = attend(q, layer, start)
-    expected = attention(q, layer, start, scale=0.25, cap=None, window=None)
-    np.testing.assert_array_equal(found, expected)
+        onto = normal(3, 8, seed=2)
+        np.testing.assert_array_equal(contract(x, kernel, None, onto), contract(x, kernel) + onto)
+        scale, norm = normal(40, seed=3), RMSNorm(40, 1e-5, dtype=jnp.float32)
+        norm.scale[...] = scale
+        np.testing.assert_array_equal(norm(x), kernels.norm(x, scale, epsilon=1e-5, offset=0.0))
 
 
 def test_bits_hold_where_every_part_of_the_network_fits():

@@ -14,10 +14,12 @@ from tests.sampling.batches import compiled, draw_cases, each, gather, history_o
 from tests.sampling.test_against_oracle import SIZES, compare
 from toolkit import kernels
 from toolkit.models.compiler import jit
+from toolkit.sampling.drawn import Drawn
 from toolkit.sampling.params import SamplingParams
-from toolkit.sampling.sample import Drawn, Variant, sample
+from toolkit.sampling.sample import sample
+from toolkit.sampling.variant import Variant
 
-OPERATIONS = ("moments", "draw")
+OPERATIONS = ("moments", "draw", "largest")
 ROWS = 64
 
 

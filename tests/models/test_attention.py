@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from toolkit.models import attention
-from toolkit.models.attention import attend, suited
+from toolkit.models.attention import read, suited
 from toolkit.models.cache import LayerCache
 from toolkit.models.compiler import jit
 
@@ -50,7 +50,7 @@ def by_numpy(q, layer, start, scale, window) -> np.ndarray:
 @pytest.mark.parametrize(("scale", "window"), [(None, None), (0.3, 4), (None, 1)])
 def test_back_ends_equal_numpy(backend, dtype, heads, kv_heads, scale, window):
     q, layer, start = case(heads, kv_heads, dtype)
-    found = attend(q, layer, start, scale=scale, window=window, backend=backend)
+    found = read(q, layer, start, scale=scale, window=window, backend=backend)
     assert found.dtype == q.dtype
     expected = by_numpy(q, layer, start, scale, window)
     np.testing.assert_allclose(np.asarray(found, np.float64), expected, atol=BOUNDS[dtype], rtol=0)
@@ -76,7 +76,7 @@ def test_a_prompt_has_the_same_bits_in_any_group_and_padding(heads, width):
 def by_products(q, keys, values):
     """Attention from the first slot on."""
     start = jnp.zeros(len(q), jnp.int32)
-    return attend(q, LayerCache(keys=keys, values=values), start, backend="products")
+    return read(q, LayerCache(keys=keys, values=values), start, backend="products")
 
 
 CALLS = [
@@ -108,7 +108,7 @@ def lowered(length: int) -> str:
     cache = jnp.zeros((2, 128, 64), jnp.bfloat16)
 
     def run(q, keys, values, start):
-        return attend(q, LayerCache(keys=keys, values=values), start)
+        return read(q, LayerCache(keys=keys, values=values), start)
 
     shapes = jnp.zeros((1, 4, length, 64), jnp.bfloat16), cache, cache, jnp.zeros(1, jnp.int32)
     return jax.jit(run).trace(*shapes).lower(lowering_platforms=("cuda",)).as_text()
@@ -132,7 +132,7 @@ def test_back_ends_agree_on_the_device(heads, kv_heads, window):
     k, v = (jax.random.normal(key, (2 * kv_heads, 512, 64), jnp.bfloat16) for key in keys[1:])
     start, layer = jnp.asarray([0, 200], jnp.int32), LayerCache(keys=k, values=v)
     fused, products = (
-        attend(q, layer, start, window=window, backend=backend) for backend in ("fused", "products")
+        read(q, layer, start, window=window, backend=backend) for backend in ("fused", "products")
     )
     np.testing.assert_allclose(
         np.asarray(fused, np.float32), np.asarray(products, np.float32), atol=2e-2, rtol=0

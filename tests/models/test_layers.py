@@ -12,7 +12,7 @@ from flax import nnx
 
 from tests.models.tiny_families import CASES
 from toolkit.models import Decoder, KVCache
-from toolkit.models.attention import attend
+from toolkit.models.attention import read
 from toolkit.models.cache import LayerCache
 from toolkit.models.compiler import jit
 from toolkit.models.config import Rope
@@ -77,8 +77,8 @@ def seen(window: int | None, position: int, slots: int = 8) -> list[int]:
     """The slots that a query at `position` reads: keys are equal, values name their slot."""
     layer = LayerCache(keys=jnp.zeros((1, slots, slots)), values=jnp.eye(slots)[None])
     query = jnp.ones((1, 1, 1, slots))
-    read = attend(query, layer, jnp.asarray([position], jnp.int32), window=window)
-    return np.flatnonzero(read[0, 0, 0]).tolist()
+    found = read(query, layer, jnp.asarray([position], jnp.int32), window=window)
+    return np.flatnonzero(found[0, 0, 0]).tolist()
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_scores_are_scaled_then_capped():
     keys = jnp.asarray([[[4.0], [0.0]]])
     layer = LayerCache(keys=keys, values=jnp.asarray([[[1.0], [0.0]]]))
     start = jnp.asarray([1], jnp.int32)
-    read = attend(jnp.ones((1, 1, 1, 1)), layer, start, scale=0.5, cap=1.5)
+    found = read(jnp.ones((1, 1, 1, 1)), layer, start, scale=0.5, cap=1.5)
     score = 1.5 * np.tanh(4 * 0.5 / 1.5)
-    np.testing.assert_allclose(read[0, 0, 0, 0], 1 / (1 + np.exp(-score)), rtol=1e-6)
+    np.testing.assert_allclose(found[0, 0, 0, 0], 1 / (1 + np.exp(-score)), rtol=1e-6)
 
 
 def test_a_mixture_by_hand():

@@ -15,10 +15,12 @@ from hypothesis.errors import HypothesisDeprecationWarning
 
 from tests.oracle.strategies import Case
 from toolkit.models.compiler import jit
+from toolkit.sampling.drawn import Drawn
 from toolkit.sampling.guide import Guide, GuideTables, pack
 from toolkit.sampling.params import Report, Rows, SamplingParams
-from toolkit.sampling.sample import Drawn, Variant, sample
+from toolkit.sampling.sample import sample
 from toolkit.sampling.transforms import PIPELINE, History
+from toolkit.sampling.variant import Variant
 
 compiled = jit(sample, static_argnums=4)
 """`sample` as the engine runs it: one program for each vocabulary size, batch size and variant."""

@@ -17,8 +17,9 @@ from tests.oracle.choice import Step, sample
 from tests.oracle.sampler import ROUNDING
 from tests.oracle.strategies import Case, cases
 from tests.sampling.batches import compiled, draw_cases, gather
+from toolkit.sampling.drawn import DROPPED_BY
 from toolkit.sampling.params import Report
-from toolkit.sampling.sample import DROPPED_BY, Variant
+from toolkit.sampling.variant import Variant
 
 ROWS = 64
 UNCERTAIN = 0.12

@@ -15,7 +15,7 @@ from tests.sampling.batches import compiled, gather, history_of, no_guide, rows_
 from toolkit.models.compiler import jit
 from toolkit.sampling.draw import draw, uniforms
 from toolkit.sampling.params import SamplingParams, seed_words
-from toolkit.sampling.sample import Variant
+from toolkit.sampling.variant import Variant
 
 SIZES = [5, 11, 255, 256, 257, 300, 600, 1500]
 ULP = 2.0**-24

@@ -16,7 +16,7 @@ from tests.sampling.batches import compiled, gather, history_of, no_guide, rows_
 from toolkit.models.compiler import jit
 from toolkit.sampling.logprobs import Scored, rank_of, score
 from toolkit.sampling.params import Report, SamplingParams
-from toolkit.sampling.sample import Variant
+from toolkit.sampling.variant import Variant
 from toolkit.sampling.vocabulary import largest
 
 ROWS = 32

@@ -11,7 +11,8 @@ import pytest
 from tests.sampling.batches import compiled, history_of, no_guide, rows_of
 from toolkit.models.compiler import jit
 from toolkit.sampling.params import SamplingParams
-from toolkit.sampling.sample import PART, Variant
+from toolkit.sampling.sample import PART
+from toolkit.sampling.variant import Variant
 from toolkit.sampling.vocabulary import BLOCK, largest
 
 VOCAB = 4 * BLOCK * 20

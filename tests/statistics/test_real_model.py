@@ -23,8 +23,9 @@ from tests.statistics.frequencies import FALSE_ALARM, fit
 from toolkit.models.compiler import jit
 from toolkit.sampling.guide import FREE, Guide, GuideTables, pack
 from toolkit.sampling.params import Report, Rows, SamplingParams, seed_words
-from toolkit.sampling.sample import Variant, sample
+from toolkit.sampling.sample import sample
 from toolkit.sampling.transforms import History
+from toolkit.sampling.variant import Variant
 
 SEEDS = 10_000
 CHUNK = 250

@@ -14,8 +14,9 @@ import pytest
 from tests.oracle.choice import sample
 from tests.oracle.strategies import Case, cases
 from tests.sampling.batches import draw_cases, gather
+from toolkit.sampling.drawn import DROPPED_BY
 from toolkit.sampling.params import Report, SamplingParams
-from toolkit.sampling.sample import DROPPED_BY, Variant
+from toolkit.sampling.variant import Variant
 from toolkit.widgets.draw import draw
 from toolkit.widgets.live import TRUNCATIONS, Live, Position, Row, live
 

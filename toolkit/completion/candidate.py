@@ -10,7 +10,7 @@ from toolkit.completion.record import Alternative, ChoiceDelta, ChoiceRecord, To
 from toolkit.completion.request import CompletionRequest, Dialect
 from toolkit.completion.text import ChoiceText, Tokenizer
 from toolkit.engine.job import Ended, Job, PromptScores, Ticket, TokenEvent
-from toolkit.sampling.sample import DROPPED_BY
+from toolkit.sampling.drawn import DROPPED_BY
 
 
 @dataclasses.dataclass

@@ -18,9 +18,10 @@ from toolkit.engine.stats import Stats
 from toolkit.engine.steps import Steps
 from toolkit.models.attention import attends_by_kernel
 from toolkit.models.cache import SharedPrefixes
+from toolkit.sampling.drawn import Drawn
 from toolkit.sampling.guide import Guide
 from toolkit.sampling.params import Report, Rows, SamplingParams, bucket
-from toolkit.sampling.sample import TOP, Drawn, Variant
+from toolkit.sampling.variant import TOP, Variant
 
 
 class Batch:

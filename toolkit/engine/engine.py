@@ -36,7 +36,7 @@ from toolkit.engine.trials import Trials
 from toolkit.errors import EngineClosed, EngineFault, QueueFull, ToolkitError
 from toolkit.models.decoder import Decoder
 from toolkit.models.sharding import Split
-from toolkit.sampling.sample import Drawn
+from toolkit.sampling.drawn import Drawn
 
 log = logging.getLogger("toolkit.engine")
 

@@ -18,7 +18,7 @@ from toolkit.models.cache import KVCache
 from toolkit.models.packing import Packing
 from toolkit.sampling.logprobs import Scored
 from toolkit.sampling.params import bucket
-from toolkit.sampling.sample import TOP
+from toolkit.sampling.variant import TOP
 
 Chunk = tuple[Scored, np.ndarray, list[int]]
 """What a chunk scored, where each prompt's tokens begin in it, how many they are."""

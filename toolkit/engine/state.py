@@ -15,7 +15,6 @@ from toolkit.models.config import ModelConfig
 from toolkit.models.sharding import spec
 from toolkit.sampling.guide import GuideTables, advance
 from toolkit.sampling.transforms import History
-from toolkit.sampling.vocabulary import columns_of
 
 
 @jax.tree_util.register_dataclass
@@ -25,7 +24,8 @@ class DecodeState:
 
     cache: KVCache
     logits: Float[Array, "B V"]
-    """Of rows that wait for their first token; the others' are stale."""
+    """Of rows that wait for their first token, whose prompt gave them; the others' are stale, and a
+    step puts its own there: a large array of every step's own would be new memory each time."""
     token: Int[Array, "B"]
     """Drawn last, not yet in the cache."""
     position: Int[Array, "B"]
@@ -52,6 +52,10 @@ class DecodeState:
                 node=empty(jnp.int32),
             ),
         )
+
+    def after(self, cache: KVCache, logits: Float[Array, "B V"]) -> DecodeState:
+        """When the last tokens went through the network."""
+        return dataclasses.replace(self, cache=cache, logits=logits, position=self.position + 1)
 
 
 STATE = DecodeState(
@@ -89,7 +93,6 @@ def accept(
 ) -> DecodeState:
     """Make the drawn tokens the rows' last ones; `which` None means all rows."""
     history = state.history
-    rows = jnp.arange(token.shape[0], dtype=jnp.int32)
     one = jnp.ones_like(token) if which is None else which.astype(jnp.int32)
     node = advance(tables, history.node, token)
     if which is not None:
@@ -100,7 +103,7 @@ def accept(
         token=token,
         history=History(
             step=history.step + one,
-            counts=history.counts.at[rows, columns_of(token, history.counts.shape[1])].add(one),
+            counts=history.counted(token, one),
             prompted=history.prompted,
             node=node,
         ),

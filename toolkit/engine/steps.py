@@ -47,14 +47,15 @@ from toolkit.models.config import ModelConfig
 from toolkit.models.decoder import Decoder
 from toolkit.models.sharding import DATA, Split
 from toolkit.sampling.logprobs import score
-from toolkit.sampling.sample import Variant, sample
+from toolkit.sampling.sample import sample
 from toolkit.sampling.transforms import History
+from toolkit.sampling.variant import Variant
 from toolkit.sampling.vocabulary import columns_of, ids_of, largest, parts
 
 SCORE_ROWS = 32
 """Positions whose logits exist at one time while a prompt is scored."""
-TILED_ROWS = 128
-"""The same where the kernel of products of many rows is, which wants more of them."""
+MORE_ROWS = 128
+"""The same with the compiled kernels, which want more of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Steps:
     @property
     def _sampling(self) -> Sequence[kernels.Operation]:
         """The compiled kernels of the sampler and of scores."""
-        return () if self.config.kernels is None else ("moments", "draw")
+        return () if self.config.kernels is None else ("moments", "draw", "count", "largest")
 
     def put(self, tree: Any, *axes: str) -> Any:
         """NumPy arrays on the device, in memory of their own, so that they may be donated. On a
@@ -200,12 +201,13 @@ class Steps:
             self.traces["prefill_scored"] += 1
             decoder = self.rebuild(leaves)
             hidden, cache = decoder(tokens, start, cache, packing)
-            tiled = self.config.kernels is not None and kernels.has_tiles()
-            rows = min(TILED_ROWS if tiled else SCORE_ROWS, tokens.size)
+            compiled = self.config.kernels is not None
+            few = compiled and kernels.few_rows() >= MORE_ROWS
+            rows = min(MORE_ROWS if compiled else SCORE_ROWS, tokens.size)
             chunks = hidden.reshape(-1, rows, hidden.shape[-1])
 
             def chunk(pair):
-                logits = self._logits(decoder, pair[0], few=False)
+                logits = self._logits(decoder, pair[0], few=few)
                 with kernels.using(*self._sampling):
                     return score(logits, pair[1], top_ids=largest(logits, top)[1], details=True)
 
@@ -290,7 +292,7 @@ class Steps:
             self.traces["first"] += 1
             with kernels.using(*self._sampling):
                 drawn = sample(state.logits, rows, state.history, tables, variant)
-            state = accept(state, drawn.token, tables, pending)
+                state = accept(state, drawn.token, tables, pending)
             return state, jax.tree.map(lambda x: x[None], drawn)
 
         def run(state, rows, tables, pending: Bool[Array, "B"], variant: Variant):
@@ -314,10 +316,10 @@ class Steps:
                 tokens = state.token[:, None]
                 hidden, cache = decoder(tokens, state.position, state.cache, shared=shared)
                 logits = self._logits(decoder, hidden[:, 0])
+                state = state.after(cache, logits)
                 with kernels.using(*self._sampling):
                     drawn = sample(logits, rows, state.history, tables, variant)
-                state = dataclasses.replace(state, cache=cache, position=state.position + 1)
-                return accept(state, drawn.token, tables, None), drawn
+                    return accept(state, drawn.token, tables, None), drawn
 
             if count == 1:
                 state, drawn = step(state, None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import math
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,10 @@ from jaxtyping import Array, Bool, Float, Int, Int8
 
 LANES = 16
 """Features of a head are taken so many at a time."""
+MOST_LARGEST = 64
+"""So many of a row's largest numbers are found at the most."""
 
-TILED_INPUTS = 4096
-"""Most inputs of a tiled product: of more a part of the kernel does not stay near the core, and
-their running sum is less exact than XLA's."""
-
-Operation = Literal["product", "tiles", "rounded", "attention", "moments", "draw"]
+Operation = Literal["product", "many", "rounded", "attention", "norm", "moments", "draw", "largest"]
 _in_use: contextvars.ContextVar[tuple[Operation, ...]] = contextvars.ContextVar("kernels")
 
 
@@ -40,17 +38,21 @@ def fit(operation: Operation, *arrays: Array) -> bool:
 
 
 def product(
-    x: Float[Array, "... inputs"], kernel: Float[Array, "outputs inputs"], *, tiled: bool = False
+    x: Float[Array, "... inputs"],
+    kernel: Float[Array, "outputs inputs"],
+    onto: Float[Array, "... outputs"] | None = None,
+    *,
+    many: bool = False,
 ) -> Float[Array, "... outputs"]:
-    """Contract the last axes of both: `[..., inputs]`, `[outputs, inputs]` -> `[..., outputs]`.
+    """Contract the last axes of both: `[..., inputs]`, `[outputs, inputs]` -> `[..., outputs]`,
+    added to `onto`.
 
-    `tiled` is for many rows, where `library.has_tiles`; its sums have other bits.
+    `many` is for many rows, where `library.has_many`; its sums have other bits.
     """
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     result = jax.ShapeDtypeStruct((rows.shape[0], kernel.shape[0]), jnp.float32)
-    out = jax.ffi.ffi_call("toolkit_tiled_product" if tiled else "toolkit_product", result)(
-        rows, kernel
-    )
+    call = jax.ffi.ffi_call("toolkit_many_product" if many else "toolkit_product", result)
+    out = call(rows, kernel, *(() if onto is None else (onto.reshape(result.shape),)))
     return out.reshape(*x.shape[:-1], kernel.shape[0])
 
 
@@ -65,58 +67,139 @@ def rounded_product(
 
 
 def attention(
-    q: Float[Array, "B N T K"],
-    keys: Float[Array, "BH S K"],
-    values: Float[Array, "BH S K"],
+    tokens: Float[Array, "B T N+2*M K"],
+    keys: Float[Array, "BM S K"],
+    values: Float[Array, "BM S K"],
     start: Int[Array, "B"],
     source: Int[Array, "B"],
     shared: Int[Array, "B"],
+    turns: tuple[Float[Array, "B T W"], Float[Array, "B T W"]] | None,
     *,
     scale: float,
     cap: float | None,
     window: int | None,
-) -> Float[Array, "B N T K"]:
-    """Causal attention over the cache, as `toolkit.models.attention.attend` describes it. The first
-    `shared[b]` slots of row b are read in row `source[b]`, where the same numbers are."""
+) -> tuple[Float[Array, "B T N K"], Float[Array, "BM S K"], Float[Array, "BM S K"]]:
+    """Causal attention over a cache that the new tokens' M keys and values enter, in its memory if
+    it is donated: what each query has read, and the cache. As `toolkit.models.attention.attend`
+    describes it. The first `shared[b]` slots of row b are read in row `source[b]`, where the same
+    numbers are."""
+    batch, length, heads, width = tokens.shape
+    heads -= 2 * (keys.shape[0] // batch)
     settings = jnp.array([scale, cap or 0.0, window or 0], jnp.float32)
-    result = jax.ShapeDtypeStruct(q.shape, jnp.float32)
-    call = jax.ffi.ffi_call("toolkit_attention", result)
-    return call(q, keys, values, start, source, shared, settings)
+    none = jnp.zeros((batch, length, 0), jnp.float32)
+    results = jax.ShapeDtypeStruct((batch, length, heads, width), jnp.float32), keys, values
+    call = jax.ffi.ffi_call("toolkit_attention", results, input_output_aliases={1: 1, 2: 2})
+    mixed, keys, values = call(
+        tokens, keys, values, start, source, shared, *(turns or (none, none)), settings
+    )
+    return mixed, keys, values
+
+
+def norm(
+    x: Float[Array, "... N"], scale: Float[Array, "N"], *, epsilon: float, offset: float
+) -> Float[Array, "... N"]:
+    """Divided by the root mean square over the last axis, times `offset + scale`."""
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    settings = jnp.array([epsilon, offset], jnp.float32)
+    result = jax.ShapeDtypeStruct(rows.shape, jnp.float32)
+    return jax.ffi.ffi_call("toolkit_norm", result)(rows, scale, settings).reshape(x.shape)
 
 
 def moments(
     x: Float[Array, "B V"], token: Int[Array, "B"]
 ) -> tuple[Float[Array, "B"], Float[Array, "B"], Float[Array, "B"], Int[Array, "B"]]:
-    """Of each row the largest number, the sum of `exp(x - largest)`, the sum of that times
-    `x - largest`, and the token's rank: `[B, V]`, `[B]` -> `[B]` each."""
+    """Of each row the largest number, the log of the sum of `exp(x - largest)`, the entropy of that
+    distribution, and the token's rank: `[B, V]`, `[B]` -> `[B]` each."""
     numbers, whole = (jax.ShapeDtypeStruct(token.shape, t) for t in (jnp.float32, jnp.int32))
     call = jax.ffi.ffi_call("toolkit_moments", (numbers, numbers, numbers, whole))
-    peak, mass, weighted, rank = call(x, token)
-    return peak, mass, weighted, rank
+    peak, norm, entropy, rank = call(x, token)
+    return peak, norm, entropy, rank
 
 
-def edit(
-    logits: Float[Array, "B V"],
-    bias: tuple[Int[Array, "B M"], Float[Array, "B M"]],
-    penalties: Float[Array, "B 3"],
-    prompted: Bool[Array, "R V"],
-    counts: Int[Array, "R V"],
-    first: Int[Array, ""],
-) -> Float[Array, "B V"]:
-    """Logits after bias (ids, negative for none, and what is added) and penalties (repetition,
-    frequency, presence); row i's history is row `first + i`."""
+class Edits(NamedTuple):
+    """What is done to the logits of a batch, in rows that are touched, in this order."""
+
+    touched: Bool[Array, "B"]
+    bias_ids: Int[Array, "B M"]
+    """Negative ones are none."""
+    bias_values: Float[Array, "B M"]
+    penalties: Float[Array, "B 3"]
+    """Repetition, frequency, presence."""
+    prompted: Bool[Array, "B V"]
+    counts: Int[Array, "B V"]
+    node: Int[Array, "B"]
+    """Of the guide; 0: free."""
+    first: Int[Array, "N"]
+    """Where a node's ids begin."""
+    allowed: Int[Array, "E"]
+    held_back: Bool[Array, "B"]
+    """Whether stop ids are."""
+    stop_ids: Int[Array, "B Z"]
+
+    def arrays(self) -> Sequence[Array]:
+        """As the kernels take them."""
+        whole = {"touched": self.touched, "held_back": self.held_back}
+        return self._replace(**{name: x.astype(jnp.int32) for name, x in whole.items()})
+
+
+def edit(logits: Float[Array, "B V"], edits: Edits) -> Float[Array, "B V"]:
+    """The logits after the edits, touched or not."""
     call = jax.ffi.ffi_call("toolkit_edit", jax.ShapeDtypeStruct(logits.shape, jnp.float32))
-    return call(logits, *bias, penalties, prompted, counts, first)
+    return call(logits, *edits.arrays())
+
+
+class Drawing(NamedTuple):
+    """What a draw gives; `source/kernels.h` lists the columns."""
+
+    found: Float[Array, "B 12"]
+    ids: Int[Array, "B 7"]
+    legal: Float[Array, "B A"]
+    """Edited logits of the ids asked for."""
+    leaders: Float[Array, "B L"]
+    """The largest after temperature and truncation, -inf for what was cut; nothing in rows that do
+    not want them."""
+    leader_ids: Int[Array, "B L"]
 
 
 def draw(
-    logits: Float[Array, "B V"], given: Float[Array, "B 8"]
-) -> tuple[Float[Array, "B 8"], Int[Array, "B 6"]]:
-    """A token of each row, and what truncation left of it; `source/kernels.h` lists the columns."""
-    rows = logits.shape[0]
+    logits: Float[Array, "B V"],
+    edits: Edits,
+    given: Float[Array, "B 10"],
+    asked: Int[Array, "B A"],
+    leading: int,
+) -> Drawing:
+    """A token of each row after the edits, and what truncation left of it."""
+    rows, shape = logits.shape[0], jax.ShapeDtypeStruct
     results = (
-        jax.ShapeDtypeStruct((rows, 8), jnp.float32),
-        jax.ShapeDtypeStruct((rows, 6), jnp.int32),
+        shape((rows, 12), jnp.float32),
+        shape((rows, 7), jnp.int32),
+        shape(asked.shape, jnp.float32),
+        shape((rows, leading), jnp.float32),
+        shape((rows, leading), jnp.int32),
     )
-    found, ids = jax.ffi.ffi_call("toolkit_draw", results)(logits, given)
-    return found, ids
+    call = jax.ffi.ffi_call("toolkit_draw", results)
+    return Drawing(*call(logits, *edits.arrays(), given, asked))
+
+
+def count(
+    counts: Int[Array, "B V"], token: Int[Array, "B"], more: Int[Array, "B"]
+) -> Int[Array, "B V"]:
+    """`more` added to each row's count of a token, in their memory if they are donated."""
+    result = jax.ShapeDtypeStruct(counts.shape, counts.dtype)
+    call = jax.ffi.ffi_call("toolkit_count", result, input_output_aliases={0: 0})
+    return call(counts, token, more)
+
+
+def largest(
+    x: Float[Array, "B V"], count: int, wanted: Bool[Array, "B"] | None = None
+) -> tuple[Float[Array, "B A"], Int[Array, "B A"]]:
+    """The `count` largest of each row and their places, the lower one first among equals; zeros
+    where they are not wanted. At most MOST_LARGEST."""
+    rows = x.shape[0]
+    wanted = jnp.ones(rows, jnp.bool_) if wanted is None else wanted
+    results = (
+        jax.ShapeDtypeStruct((rows, count), jnp.float32),
+        jax.ShapeDtypeStruct((rows, count), jnp.int32),
+    )
+    values, ids = jax.ffi.ffi_call("toolkit_largest", results)(x, wanted.astype(jnp.int32))
+    return values, ids

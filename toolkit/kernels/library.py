@@ -25,12 +25,15 @@ from toolkit.kernels.processor import cores, processor
 SOURCE = Path(__file__).parent / "source"
 OPERATIONS = (
     "toolkit_product",
-    "toolkit_tiled_product",
+    "toolkit_many_product",
     "toolkit_rounded_product",
     "toolkit_attention",
+    "toolkit_norm",
     "toolkit_moments",
     "toolkit_edit",
     "toolkit_draw",
+    "toolkit_count",
+    "toolkit_largest",
 )
 SWITCH = "TOOLKIT_KERNELS"
 """Environment variable: "off" does without the kernels where they are installed."""
@@ -98,17 +101,24 @@ def prepare(folder: Path) -> None:
             ) from error
         library.set_team_size(cores())
         library.ask_for_tiles()
-        library.rounded_rows.restype = ctypes.c_int64
+        for count in (library.rounded_rows, library.few_rows):
+            count.restype = ctypes.c_int64
         for name in OPERATIONS:
             call = jax.ffi.pycapsule(getattr(library, name))
             jax.ffi.register_ffi_target(name, call, platform="cpu")
         _libraries.append(library)
 
 
-def has_tiles() -> bool:
-    """Whether products of many rows have a kernel on this processor, and the system lets this
-    process use it; the kernels are prepared. The answer never changes."""
-    return bool(_libraries[0].has_tiles())
+def has_many() -> bool:
+    """Whether products of many rows have a kernel of their own here: with AVX-512, or by a matrix
+    unit if the system lets this process use it; the kernels are prepared. The answer never
+    changes."""
+    return bool(_libraries[0].has_many())
+
+
+def few_rows() -> int:
+    """Up to how many rows the other kernel of a product is as quick; the kernels are prepared."""
+    return _libraries[0].few_rows()
 
 
 def rounded_rows() -> int:

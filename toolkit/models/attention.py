@@ -2,11 +2,12 @@
 
     products   two products and a softmax between them, in float32: every device and dtype, every
                step of decoding, soft caps
-    kernel     `toolkit.kernels`, where that extra is installed: float32 on CPU
     fused      `jax.nn.dot_product_attention`, on CUDA cuDNN's flash attention, which never writes
                the scores to memory: prompts in half precision
 
-A call is one or the other by what is known when it is traced; nothing is decided at run time.
+A call is one or the other by what is known when it is traced; nothing is decided at run time. Where
+the extra `toolkit.kernels` is installed, float32 on CPU is one operation of it, which turns queries
+and keys and updates the cache too.
 
 Sources: FlashAttention-2 (Dao 2023, arXiv 2307.08691), grouped heads (Ainslie et al. 2023, arXiv
 2305.13245).
@@ -25,6 +26,7 @@ from jaxtyping import Array, Bool, Float, Int
 from toolkit import kernels
 from toolkit.models.cache import LayerCache, SharedPrefixes
 from toolkit.models.config import ModelConfig
+from toolkit.models.rotary import rotate
 
 ONES = 8
 """Columns of ones in a sum's product; fewer than eight go to another CPU kernel."""
@@ -38,14 +40,81 @@ FUSED_WIDTHS = range(8, 129, 8)
 """Widths of a head that cuDNN takes on every GPU with half precision."""
 
 Product = Callable[[Array, Array], Array]
-Backend = Literal["products", "fused", "kernel"]
+Backend = Literal["products", "fused"]
+Turns = tuple[Array, Array]
+"""Cosine and sine, `[B, 1, T, W]` each."""
 
 
 def attend(
-    q: Float[Array, "B N T K"],
+    tokens: Float[Array, "B T C"],
+    turns: Turns | None,
     layer: LayerCache,
     start: Int[Array, "B"],
     shared: SharedPrefixes | None = None,
+    *,
+    scale: float | None = None,
+    cap: float | None = None,
+    window: int | None = None,
+) -> tuple[Float[Array, "B T NK"], LayerCache]:
+    """Queries, keys and values of new tokens, side by side, to what the queries read: `[B, T,
+    (H + 2 H_kv) K]` -> `[B, T, H K]`, and the cache with T more slots from `start` on.
+
+    Queries and keys turn by `turns`, None for not at all. The kernel makes use of `shared` in steps
+    of decoding, where they change no bit. The rest is as `read` has it.
+    """
+    batch, length = tokens.shape[:2]
+    heads = tokens.reshape(batch, length, -1, layer.keys.shape[2])
+    keys = layer.keys.shape[0] // batch
+    settings = {"scale": scale, "cap": cap, "window": window}
+    if heads.shape[-1] % kernels.LANES == 0 and kernels.fit("attention", tokens, layer.keys):
+        mixed, layer = by_kernel(heads, turns, layer, start, shared, **settings)
+    else:
+        queries = heads.shape[2] - 2 * keys
+        q, k, v = jnp.split(heads.transpose(0, 2, 1, 3), [queries, queries + keys], axis=1)
+        if turns is not None:
+            q, k = rotate(q, *turns), rotate(k, *turns)
+        layer = layer.write(start, k, v)
+        mixed = read(q, layer, start, **settings).transpose(0, 2, 1, 3)
+    return mixed.reshape(batch, length, -1), layer
+
+
+def by_kernel(
+    heads: Float[Array, "B T C K"],
+    turns: Turns | None,
+    layer: LayerCache,
+    start: Int[Array, "B"],
+    shared: SharedPrefixes | None,
+    *,
+    scale: float | None,
+    cap: float | None,
+    window: int | None,
+) -> tuple[Float[Array, "B T N K"], LayerCache]:
+    """By one operation in compiled C, which also turns and writes."""
+    shared = SharedPrefixes.none(len(start)) if shared is None else shared
+    mixed, keys, values = kernels.attention(
+        heads,
+        layer.keys,
+        layer.values,
+        start,
+        shared.source,
+        shared.length,
+        None if turns is None else (turns[0][:, 0], turns[1][:, 0]),
+        scale=factor(heads, scale),
+        cap=cap,
+        window=window,
+    )
+    return mixed, LayerCache(keys=keys, values=values)
+
+
+def factor(x: Float[Array, "... K"], scale: float | None) -> float:
+    """What scores of these queries or keys are multiplied with."""
+    return x.shape[-1] ** -0.5 if scale is None else scale
+
+
+def read(
+    q: Float[Array, "B N T K"],
+    layer: LayerCache,
+    start: Int[Array, "B"],
     *,
     scale: float | None = None,
     cap: float | None = None,
@@ -56,23 +125,13 @@ def attend(
 
     Query t of row b sees slots 0 .. start[b] + t, or the last `window` of them. `scale` multiplies
     the scores, None for K ** -0.5; `cap` is their soft limit. Scores and softmax are float32.
-    `backend` None takes the one that suits; the kernel alone makes use of `shared`, which change no
-    bit.
+    `backend` None takes the one that suits.
     """
     length, width = q.shape[2:]
-    factor: float = width**-0.5 if scale is None else scale
-    if backend is None:
-        arrays = q, layer.keys, layer.values
-        kernel = width % kernels.LANES == 0 and kernels.fit("attention", *arrays)
-        backend = "kernel" if kernel else suited(q.dtype, length, width, cap)
-    if backend == "kernel":
-        shared = SharedPrefixes.none(len(start)) if shared is None else shared
-        arrays = q, layer.keys, layer.values, start, shared.source, shared.length
-        return kernels.attention(*arrays, scale=factor, cap=cap, window=window)
     visible = seen(start, length, layer.keys.shape[1], window)
-    if backend == "fused":
-        return fused(q, layer, visible, factor)
-    return products(q, layer, visible, factor, cap)
+    if (backend or suited(q.dtype, length, width, cap)) == "fused":
+        return fused(q, layer, visible, factor(q, scale))
+    return products(q, layer, visible, factor(q, scale), cap)
 
 
 def attends_by_kernel(config: ModelConfig) -> bool:

@@ -19,17 +19,16 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from toolkit.models.attention import attend
+from toolkit.models.attention import Turns, attend
 from toolkit.models.cache import LayerCache, SharedPrefixes
 from toolkit.models.config import Activation, Layer, ModelConfig
 from toolkit.models.int8 import Int8Linear
-from toolkit.models.layers import Linear, make_norm, projected
+from toolkit.models.layers import Linear, Projection, make_norm, projected
 from toolkit.models.mixture import Mixture
 from toolkit.models.packing import Packing
-from toolkit.models.rotary import rotate
 
-Turns = Mapping[str, tuple[Array, Array]]
-"""Name of a rotary embedding -> cosine and sine, `[B, 1, T, W]` each."""
+Ropes = Mapping[str, Turns]
+"""Name of a rotary embedding -> what its heads turn by."""
 
 ACTIVATIONS: Mapping[Activation, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
@@ -70,40 +69,36 @@ class Block(nnx.Module):
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        turns: Turns,
+        ropes: Ropes,
         start: Int[Array, "R"],
         layer: LayerCache,
         packing: Packing | None = None,
         shared: SharedPrefixes | None = None,
     ) -> tuple[Float[Array, "B T D"], LayerCache]:
-        entering = normed(self.attention_norm, x)
-        mixed, layer = self.attention(entering, turns, start, layer, packing, shared)
-        mixed = normed(self.attention_post_norm, mixed)
-        if self.config.parallel:
-            return x + mixed + self.mlp(normed(self.mlp_norm, x)), layer
-        x = x + mixed
-        return x + normed(self.mlp_post_norm, self.mlp(normed(self.mlp_norm, x))), layer
+        read, layer = self.attention(
+            normed(self.attention_norm, x), ropes, start, layer, packing, shared
+        )
+        after = added(x, self.output, read, self.attention_post_norm)
+        entering = normed(self.mlp_norm, x if self.config.parallel else after)
+        if self.kind.sparse:
+            return after + normed(self.mlp_post_norm, self.mixture(entering)), layer
+        return added(after, self.down, self.inner(entering), self.mlp_post_norm), layer
 
     def attention(
         self,
         x: Float[Array, "B T D"],
-        turns: Turns,
+        ropes: Ropes,
         start: Int[Array, "R"],
         layer: LayerCache,
         packing: Packing | None,
         shared: SharedPrefixes | None,
-    ) -> tuple[Float[Array, "B T D"], LayerCache]:
-        """What the heads read from the tokens so far, projected to the residual's width."""
+    ) -> tuple[Float[Array, "B T HK"], LayerCache]:
+        """What the heads read from the tokens so far, side by side."""
         c = self.config
         qkv = self.qkv(x) if packing is None else packing.spread(self.qkv(x))
-        batch, length = qkv.shape[:2]
-        q, k, v = self.heads(qkv)
-        if self.kind.rope is not None:
-            cos, sin = turns[self.kind.rope]
-            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        layer = layer.write(start, k, v)
-        mixed = attend(
-            q,
+        read, layer = attend(
+            self.normed_heads(qkv),
+            None if self.kind.rope is None else ropes[self.kind.rope],
             layer,
             start,
             shared,
@@ -111,39 +106,43 @@ class Block(nnx.Module):
             cap=c.attention_cap,
             window=self.kind.window,
         )
-        mixed = mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)
-        mixed = mixed if packing is None else packing.gathered(mixed)
-        return projected(self.output, mixed), layer
+        return read if packing is None else packing.gathered(read), layer
 
-    def heads(self, qkv: Float[Array, "B T QKV"]) -> tuple[Array, Array, Array]:
-        """Queries, keys and values: `[B, T, (H + 2 H_kv) K]` -> `[B, N, T, K]` each."""
+    def normed_heads(self, qkv: Float[Array, "B T QKV"]) -> Float[Array, "B T QKV"]:
+        """With norms of queries and keys, where the family has them.
+
+        Together again afterwards: else XLA draws the norm into the rotation, in another way for one
+        row than for several, and bits differ.
+        """
         c = self.config
-        if c.query_key_norm == "whole":
-            queries, keys = c.heads * c.head_width, c.kv_heads * c.head_width
-            q, k, v = jnp.split(qkv, [queries, queries + keys], axis=-1)
-            q, k = normed(self.query_norm, q), normed(self.key_norm, k)
-            qkv = jnp.concatenate([q, k, v], axis=-1)
-        apart = qkv.reshape(*qkv.shape[:2], -1, c.head_width)
-        if c.query_key_norm == "head":
-            # Together again before they are turned: else XLA draws the norm into the rotation, in
-            # another way for one row than for several, and bits differ.
-            q, k, v = jnp.split(apart, [c.heads, c.heads + c.kv_heads], axis=2)
-            q, k = normed(self.query_norm, q), normed(self.key_norm, k)
-            apart = jnp.concatenate([q, k, v], axis=2)
-        q, k, v = jnp.split(apart.transpose(0, 2, 1, 3), [c.heads, c.heads + c.kv_heads], axis=1)
-        return q, k, v
+        if c.query_key_norm is None:
+            return qkv
+        each = c.head_width if c.query_key_norm == "head" else 1
+        apart = qkv.reshape(*qkv.shape[:2], -1, each) if each > 1 else qkv
+        queries, keys = c.heads * c.head_width // each, c.kv_heads * c.head_width // each
+        q, k, v = jnp.split(apart, [queries, queries + keys], axis=2)
+        q, k = normed(self.query_norm, q), normed(self.key_norm, k)
+        return jnp.concatenate([q, k, v], axis=2).reshape(qkv.shape)
 
-    def mlp(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """The MLP, or the mixture of them."""
-        if self.kind.sparse:
-            return self.mixture(x)
+    def inner(self, x: Float[Array, "B T D"]) -> Float[Array, "B T F"]:
+        """The hidden features of the MLP."""
         activation = ACTIVATIONS[self.config.activation]
         if not self.config.gated:
-            return projected(self.down, activation(self.gate_up(x)))
+            return activation(self.gate_up(x))
         gate, up = jnp.split(self.gate_up(x), 2, axis=-1)
-        return projected(self.down, activation(gate) * up)
+        return activation(gate) * up
 
 
 def normed(norm: Callable[[Array], Array] | None, x: Float[Array, "..."]) -> Float[Array, "..."]:
     """A norm that a family has or has not."""
     return x if norm is None else norm(x)
+
+
+def added(
+    x: Float[Array, "B T D"],
+    linear: Projection,
+    y: Float[Array, "B T N"],
+    norm: Callable[[Array], Array] | None,
+) -> Float[Array, "B T D"]:
+    """The residual with a projection, which some families norm first."""
+    return projected(linear, y, x) if norm is None else x + norm(projected(linear, y))

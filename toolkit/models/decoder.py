@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int
 
 from toolkit import kernels
 from toolkit.models.attention import attends_by_kernel, capped
-from toolkit.models.block import Block, Turns
+from toolkit.models.block import Block, Ropes
 from toolkit.models.cache import KVCache, SharedPrefixes
 from toolkit.models.config import ModelConfig
 from toolkit.models.int8 import Int8Linear
@@ -35,9 +35,6 @@ from toolkit.models.layers import Linear, contract, make_norm, normal
 from toolkit.models.packing import Packing
 from toolkit.models.rotary import cosine_and_sine
 from toolkit.models.sharding import looked_up
-
-SHORT = 64
-"""Tokens of a call up to which the compiled kernels are quicker than XLA's products."""
 
 
 def holds_bits(config: ModelConfig) -> bool:
@@ -87,26 +84,28 @@ class Decoder(nnx.Module):
         length = tokens.shape[1] if packing is None else packing.token.shape[1]
         positions = start[:, None] + jnp.arange(length, dtype=jnp.int32)[None, :]
         x = self.embed(tokens, positions if packing is None else packing.gathered(positions))
-        turns = self.turns(positions, x.dtype)
+        ropes = self.ropes(positions, x.dtype)
         layers = []
-        short = self.config.kernels == "short" and tokens.size <= SHORT
-        with kernels.using(*self._kernels(few=tokens.shape[1] == 1 or short)):
+        with kernels.using(*self._kernels(few=tokens.shape[1] == 1 or self._short(tokens.size))):
             for block, layer in zip(self.blocks, cache.layers, strict=True):
-                x, layer = block(x, turns, start, layer, packing, shared)
+                x, layer = block(x, ropes, start, layer, packing, shared)
                 layers.append(layer)
             return self.norm(x), KVCache(layers=tuple(layers))
+
+    def _short(self, tokens: int) -> bool:
+        """Whether the kernel for few rows takes this prompt."""
+        return self.config.kernels == "short" and tokens <= kernels.few_rows()
 
     def _kernels(self, *, few: bool) -> Sequence[kernels.Operation]:
         """Which compiled kernels the products of a call use: those for few rows, or those for many.
 
-        Where the processor has no unit for the latter they are XLA's, which is quicker than the
-        former. In none of them do the bits of a row depend on how many rows there are.
+        Where the processor has none of the latter they are XLA's, which is quicker than the former.
+        In none of them do the bits of a row depend on how many rows there are.
         """
         if self.config.kernels is None:
             return ()
-        if few:
-            return ("product", "rounded", "attention")
-        return (*(("tiles",) if kernels.has_tiles() else ()), "rounded", "attention")
+        products = ("product",) if few else ("many",) if kernels.has_many() else ()
+        return (*products, "rounded", "attention", "norm")
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]
@@ -117,7 +116,7 @@ class Decoder(nnx.Module):
             x = x * jnp.asarray(self.config.embedding_scale, x.dtype)
         return x if self.positions is None else x + self.positions[...][positions]
 
-    def turns(self, positions: Int[Array, "B T"], dtype: jnp.dtype) -> Turns:
+    def ropes(self, positions: Int[Array, "B T"], dtype: jnp.dtype) -> Ropes:
         """Cosine and sine for each rotary embedding that a layer uses."""
         c = self.config
         used = {c.kind(layer).rope for layer in range(c.layers)}

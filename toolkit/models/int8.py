@@ -62,12 +62,16 @@ class Int8Linear(nnx.Module):
         return y if self.bias is None else y + along_last(self.bias[...], y)
 
     def product(
-        self, x: Float[Array, "... inputs"], result: DTypeLike | None = None
+        self,
+        x: Float[Array, "... inputs"],
+        result: DTypeLike | None = None,
+        onto: Float[Array, "... outputs"] | None = None,
     ) -> Float[Array, "... outputs"]:
-        """Without the bias, as `result`, or as the dtype of `x` when left out."""
+        """Without the bias, as `result`, or as the dtype of `x` when left out, added to `onto`."""
         rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
         out = multiplied(rows, self.kernel[...], self.scale[...], alone=self.alone)
-        return out.astype(x.dtype if result is None else result).reshape(*x.shape[:-1], -1)
+        out = out.astype(x.dtype if result is None else result).reshape(*x.shape[:-1], -1)
+        return out if onto is None else onto + out
 
 
 def multiplied(

@@ -31,7 +31,10 @@ class Projection(Protocol):
     bias: nnx.Param | None
 
     def product(
-        self, x: Float[Array, "... inputs"], result: DTypeLike | None = None
+        self,
+        x: Float[Array, "... inputs"],
+        result: DTypeLike | None = None,
+        onto: Float[Array, "... outputs"] | None = None,
     ) -> Float[Array, "... outputs"]: ...
 
 
@@ -52,10 +55,13 @@ class Linear(nnx.Module):
         return y if self.bias is None else y + along_last(self.bias[...], y)
 
     def product(
-        self, x: Float[Array, "... inputs"], result: DTypeLike | None = None
+        self,
+        x: Float[Array, "... inputs"],
+        result: DTypeLike | None = None,
+        onto: Float[Array, "... outputs"] | None = None,
     ) -> Float[Array, "... outputs"]:
-        """Without the bias, as `result`, or as the dtype of `x` when left out."""
-        return contract(x, self.kernel[...], result)
+        """Without the bias, as `result`, or as the dtype of `x` when left out, added to `onto`."""
+        return contract(x, self.kernel[...], result, onto)
 
 
 def normal(shape: tuple[int, ...], inputs: int, rngs: nnx.Rngs, dtype: DTypeLike) -> nnx.Param:
@@ -68,16 +74,17 @@ def contract(
     x: Float[Array, "... inputs"],
     kernel: Float[Array, "outputs inputs"],
     result: DTypeLike | None = None,
+    onto: Float[Array, "... outputs"] | None = None,
 ) -> Float[Array, "... outputs"]:
     """Contract the last axes of both: `[..., inputs]`, `[outputs, inputs]` -> `[..., outputs]`.
 
-    `result` is the dtype of the outcome, that of `x` when left out. A single row meets the kernel
-    in parts.
+    `result` is the dtype of the outcome, that of `x` when left out; it is added to `onto`. A single
+    row meets the kernel in parts.
     """
     if kernels.fit("product", x, kernel):
-        return kernels.product(x, kernel)
-    if kernels.fit("tiles", x, kernel) and kernel.shape[1] <= kernels.TILED_INPUTS:
-        return kernels.product(x, kernel, tiled=kernel.shape[0] > ONES)
+        return kernels.product(x, kernel, onto)
+    if kernels.fit("many", x, kernel):
+        return kernels.product(x, kernel, onto, many=kernel.shape[0] > ONES)
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[0] == 1 and kernel.shape[0] % PARTS == 0 and kernel.shape[0] > ONES:
         parts = kernel.reshape(PARTS, -1, kernel.shape[1])
@@ -93,14 +100,22 @@ def contract(
         precision=exact(x.dtype),
         preferred_element_type=result,
     )
-    return out.reshape(*x.shape[:-1], kernel.shape[0])
+    out = out.reshape(*x.shape[:-1], kernel.shape[0])
+    return out if onto is None else onto + out
 
 
-def projected(linear: Projection, x: Float[Array, "... inputs"]) -> Float[Array, "... outputs"]:
+def projected(
+    linear: Projection,
+    x: Float[Array, "... inputs"],
+    onto: Float[Array, "... outputs"] | None = None,
+) -> Float[Array, "... outputs"]:
     """A projection whose inputs may be divided among devices: their parts are added, then the
-    bias."""
+    bias, and all of it to `onto`."""
+    if linear.bias is None and parts() == 1:
+        return linear.product(x, onto=onto)
     y = summed(linear.product(x))
-    return y if linear.bias is None else y + along_last(linear.bias[...], y)
+    y = y if linear.bias is None else y + along_last(linear.bias[...], y)
+    return y if onto is None else onto + y
 
 
 def along_last(vector: Float[Array, "N"], like: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -144,6 +159,9 @@ class RMSNorm(nnx.Module):
         """Whether the features of one row lie on several devices where a layer does."""
 
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        offset = 1.0 if self.kind == "rms_offset" else 0.0
+        if kernels.fit("norm", x, self.scale[...]):
+            return kernels.norm(x, self.scale[...], epsilon=self.epsilon, offset=offset)
         wide = x.astype(jnp.float32)
         mean = total(wide * wide) / x.shape[-1]
         if self.divided:
@@ -152,7 +170,6 @@ class RMSNorm(nnx.Module):
         scale = along_last(self.scale[...], x)
         if self.kind == "rms":
             return scale * wide.astype(x.dtype)
-        offset = 1.0 if self.kind == "rms_offset" else 0.0
         return (wide * (offset + scale.astype(jnp.float32))).astype(x.dtype)
 
 

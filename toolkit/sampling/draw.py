@@ -7,18 +7,11 @@ probability; one alone could not reach those below 2**-24.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
-from toolkit import kernels
-from toolkit.sampling.params import Rows
-from toolkit.sampling.smallest import Edge
 from toolkit.sampling.sums import BLOCK, block_sums, in_blocks
-from toolkit.sampling.truncation import Kept
 from toolkit.sampling.vocabulary import before, columns_of, highest, ids_of, lowest, parts, summed
 
 
@@ -59,32 +52,6 @@ def draw(
     block = jnp.minimum(lowest(first), highest(last))
     token = block * BLOCK + _inside(blocks, columns_of(block, blocks.shape[1]), uniform[:, 1])
     return token, jnp.log(whole)
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """The draw of each row by the compiled kernel, and what it was made among."""
-
-    token: Int[Array, "B"]
-    whole: Float[Array, "B"]
-    """Log of the mass of what was left."""
-    top: Float[Array, "B 1"]
-    """The largest logit before temperature."""
-    kept: Sequence[Kept]
-    """Before the first cut, and after each of `toolkit.sampling.transforms.CUTS`."""
-
-
-def draw_by_kernel(logits: Float[Array, "B V"], rows: Rows, uniform: Float[Array, "B 2"]) -> Choice:
-    """Temperature, every truncation and the draw, `toolkit/kernels/source/draw.c`."""
-    sharpness = jnp.where(rows.temperature == 0, 0.0, 1 / rows.temperature)
-    given = [sharpness, rows.top_k, rows.top_p, rows.min_p, rows.typical_p]
-    given += [jnp.log(rows.min_p), uniform[:, 0], uniform[:, 1]]
-    found, ids = kernels.draw(logits, jnp.stack([x.astype(jnp.float32) for x in given], axis=1))
-    everything = Kept.all(len(logits))
-    edges = [Edge(key=found[:, at], id=ids[:, at]) for at in range(1, 6)]
-    kept = [everything, *(dataclasses.replace(everything, edge=edge) for edge in edges[:4])]
-    kept.append(dataclasses.replace(kept[-1], near=edges[4], centre=found[:, 6]))
-    return Choice(token=ids[:, 0], whole=jnp.log(found[:, 7]), top=found[:, :1], kept=kept)
 
 
 def _inside(

@@ -55,6 +55,14 @@ def allowed(tables: GuideTables, node: Int[Array, "B"], vocab: int) -> Bool[Arra
 
 def advance(tables: GuideTables, node: Int[Array, "B"], token: Int[Array, "B"]) -> Int[Array, "B"]:
     """The node after a token: `[B]`, `[B]` -> `[B]`. A token that is no edge leads to node 0."""
+    at, found = edge_of(tables, node, token)
+    return jnp.where(found, tables.next[at], FREE)
+
+
+def edge_of(
+    tables: GuideTables, node: Int[Array, "*B"], token: Int[Array, "*B"]
+) -> tuple[Int[Array, "*B"], Bool[Array, "*B"]]:
+    """The edge of a node with a token, and whether there is one: `[...]`, `[...]` -> `[...]`."""
     first, tokens = tables.first, tables.token
     low, high = first[node], first[node + 1]
 
@@ -66,8 +74,7 @@ def advance(tables: GuideTables, node: Int[Array, "B"], token: Int[Array, "B"]) 
 
     at, _ = jax.lax.fori_loop(0, tables.window.bit_length(), halve, (low, high))
     at = jnp.minimum(at, tokens.shape[0] - 1)
-    found = (at < first[node + 1]) & (tokens[at] == token)
-    return jnp.where(found, tables.next[at], FREE)
+    return at, (at < first[node + 1]) & (tokens[at] == token)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -45,12 +45,11 @@ def score(
     log of the summed exponentials. The distance comes first: it is exact where the largest logit is
     large.
     """
-    peak, whole, weighted, rank = moments(logits, token, details=details)
-    norm = jnp.log(whole)
+    peak, norm, entropy, rank = moments(logits, token, details=details)
     return Scored(
         logprob=taken(logits, token[:, None])[:, 0] - peak - norm,
         rank=rank,
-        entropy=norm - weighted / whole if details else jnp.zeros_like(norm),
+        entropy=entropy,
         top_ids=top_ids,
         top_logprobs=taken(logits, top_ids) - peak[:, None] - norm[:, None],
     )
@@ -59,17 +58,20 @@ def score(
 def moments(
     logits: Float[Array, "B V"], token: Int[Array, "B"], *, details: bool
 ) -> tuple[Float[Array, "B"], Float[Array, "B"], Float[Array, "B"], Int[Array, "B"]]:
-    """The largest logit, the sum of the exponentials of the distances from it, that sum weighted
-    with the distances, and the token's rank; the last two are 0 without `details`."""
+    """The largest logit, the log of the sum of the exponentials of the distances from it, the
+    entropy and the token's rank; the last two are 0 without `details`."""
+    nothing = jnp.zeros(token.shape, jnp.float32), jnp.zeros(token.shape, jnp.int32)
     if kernels.fit("moments", logits) and parts() == 1:
-        return kernels.moments(logits, token)
+        peak, norm, entropy, rank = kernels.moments(logits, token)
+        return (peak, norm, entropy, rank) if details else (peak, norm, *nothing)
     peak = highest(jnp.max(logits, axis=-1, keepdims=True))
     mass = jnp.exp(logits - peak)
+    whole = total(mass)
+    norm = jnp.log(whole)
     if not details:
-        nothing = jnp.zeros(token.shape, jnp.float32)
-        return peak[:, 0], total(mass), nothing, jnp.zeros(token.shape, jnp.int32)
-    weighted = jnp.where(mass > 0, mass * (logits - peak), 0.0)
-    return peak[:, 0], total(mass), total(weighted), rank_of(logits, token)
+        return peak[:, 0], norm, *nothing
+    weighted = total(jnp.where(mass > 0, mass * (logits - peak), 0.0))
+    return peak[:, 0], norm, norm - weighted / whole, rank_of(logits, token)
 
 
 def rank_of(logits: Float[Array, "B V"], token: Int[Array, "B"]) -> Int[Array, "B"]:

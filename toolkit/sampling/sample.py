@@ -9,98 +9,38 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from toolkit import kernels
-from toolkit.sampling.draw import draw, draw_by_kernel, uniforms
+from toolkit.sampling.compiled import sample_by_kernels
+from toolkit.sampling.draw import draw, uniforms
+from toolkit.sampling.drawn import Drawn, marked, marked_by_cuts
 from toolkit.sampling.guide import GuideTables
-from toolkit.sampling.logprobs import Scored, score
+from toolkit.sampling.logprobs import score
 from toolkit.sampling.params import Rows
 from toolkit.sampling.smallest import CANDIDATES
 from toolkit.sampling.sums import total
 from toolkit.sampling.transforms import (
     CUTS,
     EDITS,
-    PIPELINE,
     TEMPERATURE,
     Edit,
     History,
     bias_of,
-    edited_by_kernel,
     penalised,
     penalty_of,
     temperature,
 )
 from toolkit.sampling.truncation import Cutter, Kept
+from toolkit.sampling.variant import Variant
 from toolkit.sampling.vocabulary import Leaders, highest, largest, no_leaders, parts, summed, taken
 
-TOP = 20
-"""Alternatives that every program can report; more make another program."""
 PART = 16
 """Rows that a guarded step takes at a time, so that what it reads again and again stays in the
 processor's cache."""
 TOGETHER = 2
 """Edits under one run-time condition. Each condition that does not hold copies `[B, V]`, which
 costs what a neutral edit costs."""
-DROPPED_BY: tuple[str | None, ...] = (None, *(stage.name for stage in PIPELINE))
-"""What the numbers in `Drawn.dropped` mean."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """Which work a compiled step contains.
-
-    A guarded step contains all of it and skips at run time what no row asks for: one program for
-    every mix of requests (CPU). On a GPU a run-time choice stalls the device, so there a step holds
-    what its batch needs and nothing is guarded.
-    """
-
-    stages: frozenset[str] = frozenset(stage.name for stage in PIPELINE)
-    top: int = TOP
-    details: bool = True
-    guarded: bool = True
-
-    @classmethod
-    def needed(cls, rows: Rows, guided: Sequence[bool], *, top: int) -> Variant:
-        """The least that serves these rows (NumPy arrays), now and in their later steps."""
-        count = len(guided)
-        nothing = jnp.zeros((count, 0), jnp.int32)
-        history = History(
-            step=jnp.zeros((count,), jnp.int32),
-            counts=nothing,
-            prompted=nothing > 0,
-            node=jnp.asarray(guided, jnp.int32),
-        )
-        stages = frozenset(
-            stage.name for stage in PIPELINE if bool(jnp.any(stage.active(rows, history)))
-        )
-        return cls(stages=stages, top=top, details=bool(np.any(rows.details)), guarded=False)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Drawn:
-    """A drawn token of each row and what is known about it. Fields not asked for are 0."""
-
-    token: Int[Array, "*B"]
-    scored: Scored
-    """The model's own view: before bias, penalties, temperature and truncation."""
-    sampling_logprob: Float[Array, "*B"]
-    """Under the distribution that the token was drawn from."""
-    sampling_entropy: Float[Array, "*B"]
-    support: Int[Array, "*B"]
-    """Tokens that could have been drawn."""
-    kept_mass: Float[Array, "*B"]
-    """The model's own mass of those tokens."""
-    bias: Float[Array, "*B"]
-    """What `logit_bias` added to the token's logit."""
-    penalty: Float[Array, "*B"]
-    """What the penalties took off it; negative where they reward."""
-    top_sampling_logprobs: Float[Array, "*B A"]
-    dropped: Int[Array, "*B A"]
-    """What dropped an alternative, an index of `DROPPED_BY`; 0 also where the model itself rules it
-    out."""
 
 
 def sample(
@@ -112,6 +52,8 @@ def sample(
 ) -> Drawn:
     """Draw a token for each row: `[B, V]` float32 -> `Drawn` of `[B]` and `[B, A]`."""
     count = logits.shape[0]
+    if variant.guarded and parts() == 1 and kernels.fit("draw", logits):
+        return sample_by_kernels(logits, rows, history, tables, variant)
     if not variant.guarded or count <= PART or count % PART:
         return _sample(logits, rows, history, tables, variant)
 
@@ -141,8 +83,8 @@ def _sample(
     )
     run = _Run(guard, rows, history, tables, top_ids)
     legal, dropped = run.edits(logits, jnp.zeros(top_ids.shape, jnp.int32))
-    chosen = run.by_kernel(legal) if guard.compiled(legal) else run.by_xla(legal)
-    dropped = run.marked(dropped, run.at_top(legal), chosen.at(top_ids), TEMPERATURE.name)
+    chosen = run.chosen(legal)
+    dropped = marked(dropped, run.at_top(legal), chosen.at(top_ids), TEMPERATURE.name)
     dropped = chosen.marked(run, dropped)
     token, whole = chosen.token, chosen.whole
     top_ids, dropped = guard.when(
@@ -204,11 +146,8 @@ class _Chosen:
 
     def marked(self, run: _Run, marks: Int[Array, "B A"]) -> Int[Array, "B A"]:
         """Note the alternatives that a cut dropped."""
-        at_top = self.at(run.top_ids)
-        left = [jnp.where(kept.mask(at_top, run.top_ids), at_top, -jnp.inf) for kept in self.kept]
-        for step, was, now in zip(run.contained(CUTS)[0], left[:-1], left[1:], strict=True):
-            marks = run.marked(marks, was, now, step.name)
-        return marks
+        names = [step.name for step in run.contained(CUTS)[0]]
+        return marked_by_cuts(marks, names, self.kept, self.at(run.top_ids), run.top_ids)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,10 +162,6 @@ class _Guard:
         if not self.variant.guarded:
             return work()
         return jax.lax.cond(needed, work, otherwise)
-
-    def compiled(self, logits: Float[Array, "B V"]) -> bool:
-        """Whether a compiled kernel cuts and draws."""
-        return self.variant.guarded and parts() == 1 and kernels.fit("draw", logits)
 
     def largest(self, x: Float[Array, "B V"], count: int) -> Leaders:
         """The largest logits, in the way that is cheaper."""
@@ -247,10 +182,6 @@ class _Run:
         """Apply the edits that the program contains and a row asks for, all skipped at once if
         none."""
         steps, needs = self.contained(EDITS)
-        if self.guard.compiled(logits):
-            # Bias and penalties drop nothing. Their copy is the one that conditions would make.
-            logits = edited_by_kernel(logits, self.rows, self.history)
-            steps, needs = steps[2:], needs[2:]
 
         def apply():
             state = logits, dropped
@@ -268,10 +199,10 @@ class _Run:
         for step in steps:
             was = self.at_top(x)
             x = step.apply(x, self.rows, self.history, self.tables)
-            marks = self.marked(marks, was, self.at_top(x), step.name)
+            marks = marked(marks, was, self.at_top(x), step.name)
         return x, marks
 
-    def by_xla(self, legal: Float[Array, "B V"]) -> _Chosen:
+    def chosen(self, legal: Float[Array, "B V"]) -> _Chosen:
         """Temperature, cuts and draw, a pass over all logits at a time."""
         # Cuts compare logits with each other, so all must see the same bits: no fusion makes its
         # own. On a CPU the barrier is gone before fusion, and the end of `temperature` sees to it.
@@ -280,17 +211,6 @@ class _Run:
         final = jnp.where(kept[-1].mask(tempered), tempered, -jnp.inf)
         token, whole = draw(final, self.uniforms)
         return _Chosen(token, whole, kept, lambda: tempered, lambda ids: taken(tempered, ids))
-
-    def by_kernel(self, legal: Float[Array, "B V"]) -> _Chosen:
-        """The same, a row at a time."""
-        drawn = draw_by_kernel(legal, self.rows, self.uniforms)
-        return _Chosen(
-            drawn.token,
-            drawn.whole,
-            drawn.kept,
-            lambda: temperature(legal, self.rows, drawn.top),
-            lambda ids: temperature(taken(legal, ids), self.rows, drawn.top),
-        )
 
     @property
     def uniforms(self) -> Float[Array, "B 2"]:
@@ -336,10 +256,6 @@ class _Run:
     def at_top(self, x: Float[Array, "B V"]) -> Float[Array, "B A"]:
         """The alternatives' values."""
         return taken(x, self.top_ids)
-
-    def marked(self, marks: Int[Array, "B A"], was, now, name: str) -> Int[Array, "B A"]:
-        """Note the alternatives that a step dropped: above -inf before it and -inf after."""
-        return jnp.where((was > -jnp.inf) & (now == -jnp.inf), DROPPED_BY.index(name), marks)
 
     def processed(self, final: Float[Array, "B V"], dropped: Int[Array, "B A"]):
         """Alternatives by the final distribution, in the rows that ask for it; nothing dropped

@@ -21,7 +21,7 @@ from toolkit import kernels
 from toolkit.sampling.guide import GuideTables, allowed
 from toolkit.sampling.params import Rows
 from toolkit.sampling.truncation import Cutter, Kept, greedy, min_p, top_k, top_p, typical_p
-from toolkit.sampling.vocabulary import columns_of, highest, taken
+from toolkit.sampling.vocabulary import columns_of, highest, parts, taken
 
 
 @jax.tree_util.register_dataclass
@@ -45,6 +45,13 @@ class History:
         mostly nobody asks."""
         step, node = (jax.lax.dynamic_slice_in_dim(x, first, count) for x in (self.step, self.node))
         return dataclasses.replace(self, step=step, node=node, first=first)
+
+    def counted(self, token: Int[Array, "B"], more: Int[Array, "B"]) -> Int[Array, "B V"]:
+        """The counts with `more` of a token in each row."""
+        counts, column = self.counts, columns_of(token, self.counts.shape[1])
+        if parts() == 1 and kernels.fit("count"):
+            return kernels.count(counts, column, more)
+        return counts.at[jnp.arange(len(token), dtype=jnp.int32), column].add(more)
 
     def seen(self) -> tuple[Bool[Array, "B V"], Int[Array, "B V"]]:
         """`prompted` and `counts` of these rows."""
@@ -111,22 +118,6 @@ def _penalised(
     count = counts.astype(jnp.float32)
     logits = logits - rows.frequency_penalty[:, None] * count
     return logits - jnp.where(count > 0, rows.presence_penalty[:, None], 0.0)
-
-
-def edited_by_kernel(
-    logits: Float[Array, "B V"], rows: Rows, history: History
-) -> Float[Array, "B V"]:
-    """`logit_bias` and `penalties`, compiled: no pass over what nobody has seen."""
-    three = [rows.repetition_penalty, rows.frequency_penalty, rows.presence_penalty]
-    first = jnp.int32(0) if history.first is None else history.first
-    return kernels.edit(
-        logits,
-        (rows.bias_ids, rows.bias_values),
-        jnp.stack(three, axis=1),
-        history.prompted,
-        history.counts,
-        first,
-    )
 
 
 def guide(

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
+from toolkit import kernels
+
 AXIS = "model"
 """The mesh axis that divides the vocabulary, if there is one."""
 
@@ -86,6 +88,9 @@ def largest(x: Float[Array, "B V"], count: int, *, by_blocks: bool = False) -> L
 
     A selection alone would put -0.0 behind 0.0. `by_blocks` is another way to the same (CPU).
     """
+    if parts() == 1 and 0 < count <= min(kernels.MOST_LARGEST, x.shape[1]):
+        if kernels.fit("largest", x):
+            return kernels.largest(x, count)
     select = _by_blocks if by_blocks else jax.lax.top_k
     values, ids = select(jnp.where(x == 0, 0.0, x), min(count, x.shape[1]))
     if parts() == 1 or count == 0:

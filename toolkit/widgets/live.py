@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from toolkit.sampling.drawn import DROPPED_BY
 from toolkit.sampling.params import Report, Rows, SamplingParams
-from toolkit.sampling.sample import DROPPED_BY
 from toolkit.sampling.smallest import ROUNDING
 
 

@@ -18,7 +18,7 @@ from experiments.benchmarks.mixes import MIXES, NEUTRAL_TO
 from toolkit.engine.engine import Engine as Runner
 from toolkit.engine.job import Ended, Event, Failed, Job, Tokens
 from toolkit.engine.scheduler import Limits
-from toolkit.models.attention import Backend, attend, suited
+from toolkit.models.attention import Backend, read, suited
 from toolkit.models.cache import LayerCache
 from toolkit.models.config import Layer, ModelConfig, Rope
 from toolkit.models.decoder import Decoder
@@ -109,7 +109,7 @@ class Engine:
 
         def act(backend: Backend):
             return jax.jit(
-                lambda q, k, v: attend(q, LayerCache(keys=k, values=v), start, backend=backend)
+                lambda q, k, v: read(q, LayerCache(keys=k, values=v), start, backend=backend)
             )
 
         found = {name: act(name) for name in BACKENDS}

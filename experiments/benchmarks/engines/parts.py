@@ -23,8 +23,8 @@ from toolkit.models.config import ModelConfig
 from toolkit.models.decoder import Decoder
 from toolkit.sampling.guide import pack
 from toolkit.sampling.params import Report, Rows, SamplingParams
-from toolkit.sampling.sample import TOP, Variant
 from toolkit.sampling.transforms import PIPELINE
+from toolkit.sampling.variant import TOP, Variant
 
 ASKED_OF_REPORT = {"logprobs": "top", "details": "details"}
 """Parameters of a request that change what is reported, and their names there."""

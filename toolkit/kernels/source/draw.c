@@ -3,10 +3,10 @@
    nothing beside it. */
 #include "kernels.h"
 #include "exponential.h"
+#include "scratch.h"
 #include "team.h"
 #include <float.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 
 enum {
     BLOCK = 256, /* ids in a block of the draw, and numbers that are added in float32 */
@@ -30,7 +30,7 @@ typedef struct {
 } Numbers;
 
 typedef struct {
-    float *x, *mass, *key, *held; /* of a row; `held` of its blocks */
+    float *edited, *x, *mass, *key, *held; /* of a row; `held` of its blocks */
     float *kept_key, *kept_mass;
     int32_t *kept_id;
 } Space;
@@ -168,7 +168,7 @@ static int32_t tempered(const float *logits, int64_t count, float factor, float 
         Lanes next = loaded(logits + at);
         best = chosen(next > best, next, best);
     }
-    float top = largest(best);
+    float top = largest_lane(best);
     for (; at < count; at++) top = logits[at] > top ? logits[at] : top;
     for (at = 0; at + LANES <= count; at += LANES) {
         Lanes value = (loaded(logits + at) - top) * factor;
@@ -185,11 +185,22 @@ typedef struct {
     float centre;
 } Kept;
 
-/* Sixteen of them: e to the power of what is kept, zeros for the rest. */
-INLINE Lanes masses_of(Lanes x, Whole id, Kept kept) {
+INLINE Whole kept_of(Lanes x, Whole id, Kept kept) {
     Whole left = keeps(kept.edge, x, id);
     if (kept.near.key != NONE.key) left &= keeps(kept.near, distance(x, kept.centre), id);
-    return chosen(left, exponential(x), (Lanes){0});
+    return left;
+}
+
+/* Sixteen of them: e to the power of what is kept, zeros for the rest. */
+INLINE Lanes masses_of(Lanes x, Whole id, Kept kept) {
+    return chosen(kept_of(x, id, kept), exponential(x), (Lanes){0});
+}
+
+/* Sixteen numbers; minus infinity beyond the last. */
+INLINE Lanes from(const float *x, int64_t at, int64_t end) {
+    if (at + LANES <= end) return loaded(x + at);
+    const Whole lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return chosen(lane < (int32_t)(end - at), loaded_some(x + at, end - at), (Lanes){0} - INFINITY);
 }
 
 /* The masses of a row; the sums of its blocks, of all, and of all times x. */
@@ -198,19 +209,12 @@ static double masses(const float *x, int64_t count, Kept kept, float *mass, floa
     Whole id = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     double total = 0;
     *weighted = 0;
-    for (int64_t from = 0; from < count; from += BLOCK) {
+    for (int64_t first = 0; first < count; first += BLOCK) {
         Lanes sums = {0}, products = {0};
-        int64_t to = from + BLOCK < count ? from + BLOCK : count, at = from;
-        for (; at + LANES <= to; at += LANES, id += LANES) {
-            Lanes value = loaded(x + at), e = masses_of(value, id, kept);
-            memcpy(mass + at, &e, sizeof e);
-            sums += e, products += chosen(e > 0, e * value, (Lanes){0});
-        }
-        if (at < to) {
-            Whole inside = id < (int32_t)to;
-            Lanes value = chosen(inside, loaded_some(x + at, to - at), (Lanes){0} - INFINITY);
-            Lanes e = masses_of(value, id, kept);
-            memcpy(mass + at, &e, (size_t)(to - at) * sizeof(float));
+        int64_t to = first + BLOCK < count ? first + BLOCK : count;
+        for (int64_t at = first; at < to; at += LANES, id += LANES) {
+            Lanes value = from(x, at, to), e = masses_of(value, id, kept);
+            memcpy(mass + at, &e, (size_t)(to - at < LANES ? to - at : LANES) * sizeof(float));
             sums += e, products += chosen(e > 0, e * value, (Lanes){0});
         }
         total += *held++ = sum(sums), *weighted += sum(products);
@@ -238,13 +242,54 @@ static int64_t reached(const float *mass, int64_t count, float target) {
 
 /* The token: a block of ids, then one within it. */
 static int32_t drawn(const float *mass, int64_t count, const float *held, const float *uniform,
-                     float *whole) {
+                     float *log_mass) {
     int64_t blocks = (count + BLOCK - 1) / BLOCK;
-    *whole = running_sum(held, blocks);
-    int64_t from = reached(held, blocks, uniform[0] * *whole) * BLOCK;
+    float whole = running_sum(held, blocks);
+    int64_t from = reached(held, blocks, uniform[0] * whole) * BLOCK;
     int64_t size = from + BLOCK < count ? BLOCK : count - from;
     float inside = uniform[1] * running_sum(mass + from, size);
+    *log_mass = (float)log(whole);
     return (int32_t)(from + reached(mass + from, size, inside));
+}
+
+/* What there is to know about the tokens that are kept: how many they are, their entropy, their share
+   of the mass of the logits before every edit. */
+static void describe(const float *logits, const float *x, int64_t count, Kept kept, double whole,
+                     double weighted, float *found, int32_t *ids) {
+    Whole id = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, left = {0};
+    Lanes best = (Lanes){0} - FLT_MAX;
+    double own = 0, mine = 0;
+    for (int64_t at = 0; at < count; at += LANES) {
+        Lanes next = from(logits, at, count);
+        best = chosen(next > best, next, best);
+    }
+    float peak = largest_lane(best);
+    for (int64_t first = 0; first < count; first += BLOCK) {
+        int64_t to = first + BLOCK < count ? first + BLOCK : count;
+        Lanes all = {0}, some = {0};
+        for (int64_t at = first; at < to; at += LANES, id += LANES) {
+            Lanes e = exponential(from(logits, at, to) - peak), value = from(x, at, to);
+            Whole alive = kept_of(value, id, kept) & (value > (Lanes){0} - INFINITY);
+            left -= alive, all += e, some += chosen(alive, e, (Lanes){0});
+        }
+        own += sum(all), mine += sum(some);
+    }
+    double entropy = log(whole) - weighted / whole;
+    ids[6] = 0;
+    for (int lane = 0; lane < LANES; lane++) ids[6] += left[lane];
+    found[8] = entropy > 0 ? (float)entropy : 0, found[9] = (float)(mine / own);
+}
+
+/* The largest of what is kept. */
+static void lead(const Draw *d, int64_t row, const Space *s, Kept kept) {
+    Whole id = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    for (int64_t at = 0; at < d->edit.count; at += LANES, id += LANES) {
+        Lanes value = from(s->x, at, d->edit.count);
+        value = chosen(kept_of(value, id, kept), value, (Lanes){0} - INFINITY);
+        memcpy(s->key + at, &value, sizeof value);
+    }
+    largest_of_row(s->key, d->edit.count, d->leading, d->leaders + row * d->leading,
+                   d->leader_ids + row * d->leading);
 }
 
 static void row_of(const Draw *d, int64_t row, const Space *s) {
@@ -252,13 +297,21 @@ static void row_of(const Draw *d, int64_t row, const Space *s) {
     float sharpness = given[0], top_k = given[1], top_p = given[2], min_p = given[3];
     float typical_p = given[4], *found = d->found + row * FOUND;
     int32_t *ids = d->ids + row * IDS;
-    int64_t count = d->count;
+    int64_t count = d->edit.count;
+    const float *logits = d->edit.logits + row * count, *edited = logits;
+    if (d->edit.touched[row]) edit_row(&d->edit, row, s->edited, s->mass), edited = s->edited;
+    for (int64_t i = row * d->asking; i < (row + 1) * d->asking; i++)
+        d->legal[i] = edited[d->asked[i]];
     double weighted, whole = 0;
     Kept kept = {NONE, NONE, 0};
-    int32_t first = tempered(d->logits + row * count, count, sharpness == 0 ? 1 : sharpness, s->x, found);
+    int32_t first = tempered(edited, count, sharpness == 0 ? 1 : sharpness, s->x, found);
+    found[8] = found[9] = found[10] = 0, ids[6] = 0;
     if (sharpness == 0) { /* nothing else could be drawn, whatever the other cuts */
+        kept.edge = (Edge){0, first};
         for (int i = 1; i < 5; i++) found[i] = 0, ids[i] = first;
-        found[5] = NONE.key, ids[5] = NONE.id, found[6] = 0, found[7] = 1, ids[0] = first;
+        found[5] = NONE.key, ids[5] = NONE.id, found[6] = found[7] = 0, ids[0] = first;
+        if (given[8] != 0) describe(logits, s->x, count, kept, 1, 0, found, ids);
+        if (given[9] != 0) lead(d, row, s, kept);
         return;
     }
     found[1] = kept.edge.key, ids[1] = kept.edge.id;
@@ -288,27 +341,33 @@ static void row_of(const Draw *d, int64_t row, const Space *s) {
         kept.near = smallest(all, most, typical_p * whole * (1 - SLACK), s);
     }
     found[5] = kept.near.key, ids[5] = kept.near.id, found[6] = kept.centre;
-    masses(s->x, count, kept, s->mass, s->held, &weighted);
+    whole = masses(s->x, count, kept, s->mass, s->held, &weighted);
     ids[0] = drawn(s->mass, count, s->held, given + 6, found + 7);
+    found[10] = s->x[ids[0]];
+    if (given[8] != 0) describe(logits, s->x, count, kept, whole, weighted, found, ids);
+    if (given[9] != 0) lead(d, row, s, kept);
 }
 
 static void draw_part(const void *given, int64_t part) {
     const Job *job = given;
-    size_t count = (size_t)job->d.count + LANES;
-    float *space = malloc(7 * count * sizeof(float));
-    if (!space) {
+    const Edit *e = &job->d.edit;
+    size_t size = (size_t)(held_size(e) + LANES);
+    float *at = scratch(PART, 8 * size * sizeof(float));
+    if (!at) {
         atomic_store(job->failed, 1);
         return;
     }
-    Space s = {space, space + count, space + 2 * count, space + 3 * count, space + 4 * count,
-               space + 5 * count, (int32_t *)(space + 6 * count)};
-    for (int64_t row = part; row < job->d.rows; row += job->parts) row_of(&job->d, row, &s);
-    free(space);
+    Space s = {at, at + size, at + 2 * size, at + 3 * size, at + 4 * size, at + 5 * size,
+               at + 6 * size, (int32_t *)(at + 7 * size)};
+    for (int64_t row = part; row < e->rows; row += job->parts) {
+        row_of(&job->d, row, &s);
+        job->d.found[row * FOUND + 11] = penalty_of(e, row, job->d.ids[row * IDS]);
+    }
 }
 
 int draw(const Draw *given) {
     atomic_int failed = 0;
-    int64_t most = 4 * team_size(), parts = given->rows < most ? given->rows : most;
+    int64_t rows = given->edit.rows, most = 4 * team_size(), parts = rows < most ? rows : most;
     Job job = {*given, parts, &failed};
     together(draw_part, &job, parts);
     return !failed;

@@ -33,7 +33,7 @@ INLINE Lanes exponential(Lanes x) {
     return chosen(x < -87.0f, (Lanes){0}, y * two);
 }
 
-INLINE float largest(Lanes x) {
+INLINE float largest_lane(Lanes x) {
     float best = x[0];
     for (int lane = 1; lane < LANES; lane++) best = x[lane] > best ? x[lane] : best;
     return best;

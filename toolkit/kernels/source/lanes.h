@@ -34,19 +34,35 @@ INLINE Quarter quartered(Lanes x) {
 
 /* The sums over the lanes of four. */
 INLINE Quarter four_sums(Lanes a, Lanes b, Lanes c, Lanes d) {
-    Quarter p = quartered(a), q = quartered(b), r = quartered(c), s = quartered(d);
-    Quarter ab = __builtin_shufflevector(p, q, 0, 1, 4, 5) + __builtin_shufflevector(p, q, 2, 3, 6, 7);
-    Quarter cd = __builtin_shufflevector(r, s, 0, 1, 4, 5) + __builtin_shufflevector(r, s, 2, 3, 6, 7);
-    return __builtin_shufflevector(ab, cd, 0, 2, 4, 6) + __builtin_shufflevector(ab, cd, 1, 3, 5, 7);
+#define FIRST(x, y, i) i, 16 + i, i + 1, 17 + i
+#define BOTH(x, y, at) \
+    __builtin_shufflevector(x, y, FIRST(x, y, at), FIRST(x, y, at + 4), FIRST(x, y, at + 8), \
+                            FIRST(x, y, at + 12))
+#define PAIR(x, y, i) i, i + 1, 16 + i, 17 + i
+#define PAIRS(x, y, at) \
+    __builtin_shufflevector(x, y, PAIR(x, y, at), PAIR(x, y, at + 4), PAIR(x, y, at + 8), \
+                            PAIR(x, y, at + 12))
+    Lanes ab = BOTH(a, b, 0) + BOTH(a, b, 2), cd = BOTH(c, d, 0) + BOTH(c, d, 2);
+    return quartered(PAIRS(ab, cd, 0) + PAIRS(ab, cd, 2));
 }
 
 INLINE float sum(Lanes x) { return four_sums(x, x, x, x)[0]; }
 
-/* y[i, j] = x[i] . w[j] for `rows` x and `outs` w of `inputs` features each, both counts known when
-   this is compiled. Meanwhile 4 / `share` lines of the cache are asked for each sixteen features,
-   from `ahead` on; none if `share` is 0. */
-INLINE void tile(int rows, int outs, const float *x, const float *w, float *y, int64_t inputs,
-                 int64_t stride, const char *ahead, int share) {
+/* What is asked for meanwhile: every `every` sixteen features a line of the cache from one place, or
+   from each of two, since the processor itself runs ahead in a page that is read in order. */
+typedef struct {
+    const char *from; /* 0: nothing */
+    int64_t apart;    /* bytes between the two places; 0: one */
+    int every;
+} Ahead;
+
+/* y[i, j] = onto[i, j] + x[i] . w[j] for `rows` x and `outs` w of `inputs` features each, both counts
+   known when this is compiled; `onto` 0 is nothing, else laid out as y. Features `at` .. `at` + 15
+   of row i of x stand at x + at * along + i * apart; beyond the last there are zeros, unless `whole`,
+   when rows are not longer than their features. */
+INLINE void tile(int rows, int outs, int whole, const float *x, int64_t along, int64_t apart,
+                 const float *w, const float *onto, float *y, int64_t inputs, int64_t stride,
+                 Ahead ahead) {
     Lanes sums[MOST_ROWS][MOST_OUTS];
 #pragma unroll
     for (int i = 0; i < rows; i++)
@@ -55,15 +71,18 @@ INLINE void tile(int rows, int outs, const float *x, const float *w, float *y, i
     int64_t at = 0;
     int due = 0;
     for (; at + LANES <= inputs; at += LANES) {
-        if (share)
-            for (due += MOST_OUTS; due >= share; due -= share, ahead += LINE)
-                __builtin_prefetch(ahead, 0, 2);
+        if (ahead.from && ++due == ahead.every) {
+            due = 0;
+            __builtin_prefetch(ahead.from, 0, 2);
+            if (ahead.apart) __builtin_prefetch(ahead.from + ahead.apart, 0, 2);
+            ahead.from += LINE;
+        }
         Lanes right[MOST_OUTS];
 #pragma unroll
         for (int j = 0; j < outs; j++) right[j] = loaded(w + j * inputs + at);
 #pragma unroll
         for (int i = 0; i < rows; i++) {
-            Lanes left = loaded(x + i * inputs + at);
+            Lanes left = loaded(x + at * along + i * apart);
 #pragma unroll
             for (int j = 0; j < outs; j++) sums[i][j] += left * right[j];
         }
@@ -74,30 +93,48 @@ INLINE void tile(int rows, int outs, const float *x, const float *w, float *y, i
         for (int j = 0; j < outs; j++) right[j] = loaded_some(w + j * inputs + at, inputs - at);
 #pragma unroll
         for (int i = 0; i < rows; i++) {
-            Lanes left = loaded_some(x + i * inputs + at, inputs - at);
+            const float *place = x + at * along + i * apart;
+            Lanes left = whole ? loaded_some(place, inputs - at) : loaded(place);
 #pragma unroll
             for (int j = 0; j < outs; j++) sums[i][j] += left * right[j];
         }
     }
 #pragma unroll
     for (int i = 0; i < rows; i++)
-        if (outs == MOST_OUTS)
-            *(QuarterAnywhere *)(y + i * stride) =
-                four_sums(sums[i][0], sums[i][1], sums[i][2], sums[i][3]);
-        else
+        if (outs == MOST_OUTS) {
+            Quarter found = four_sums(sums[i][0], sums[i][1], sums[i][2], sums[i][3]);
+            if (onto) found = *(const QuarterAnywhere *)(onto + i * stride) + found;
+            *(QuarterAnywhere *)(y + i * stride) = found;
+        } else
 #pragma unroll
-            for (int j = 0; j < outs; j++) y[i * stride + j] = sum(sums[i][j]);
+            for (int j = 0; j < outs; j++) {
+                float found = sum(sums[i][j]);
+                y[i * stride + j] = onto ? onto[i * stride + j] + found : found;
+            }
 }
 
-/* The same for 1 to MOST_ROWS rows, known only now. */
-INLINE void tile_of(int rows, int outs, const float *x, const float *w, float *y, int64_t inputs,
-                    int64_t stride, const char *ahead, int share) {
-    switch (rows) {
-    case 1: tile(1, outs, x, w, y, inputs, stride, ahead, share); break;
-    case 2: tile(2, outs, x, w, y, inputs, stride, ahead, share); break;
-    case 3: tile(3, outs, x, w, y, inputs, stride, ahead, share); break;
-    case 4: tile(4, outs, x, w, y, inputs, stride, ahead, share); break;
-    case 5: tile(5, outs, x, w, y, inputs, stride, ahead, share); break;
-    case 6: tile(6, outs, x, w, y, inputs, stride, ahead, share); break;
+#define EACH_COUNT(rows, CALL) \
+    switch (rows) { \
+    case 1: CALL(1); break; \
+    case 2: CALL(2); break; \
+    case 3: CALL(3); break; \
+    case 4: CALL(4); break; \
+    case 5: CALL(5); break; \
+    case 6: CALL(6); break; \
     }
+
+/* The same for 1 to MOST_ROWS rows, known only now, which lie one after another. */
+INLINE void tile_of(int rows, int outs, const float *x, const float *w, const float *onto, float *y,
+                    int64_t inputs, int64_t stride, Ahead ahead) {
+#define TILE(n) tile(n, outs, 1, x, 1, inputs, w, onto, y, inputs, stride, ahead)
+    EACH_COUNT(rows, TILE)
+#undef TILE
+}
+
+/* The same for rows of which sixteen features at a time lie one after another. */
+INLINE void packed_tile_of(int rows, int outs, const float *x, const float *w, const float *onto,
+                           float *y, int64_t inputs, int64_t stride, Ahead ahead) {
+#define TILE(n) tile(n, outs, 0, x, n, LANES, w, onto, y, inputs, stride, ahead)
+    EACH_COUNT(rows, TILE)
+#undef TILE
 }

@@ -20,7 +20,7 @@ static float peak_of(const float *x, int64_t count) {
         Lanes next = loaded(x + at);
         best = chosen(next > best, next, best);
     }
-    float peak = largest(best);
+    float peak = largest_lane(best);
     for (; at < count; at++) peak = x[at] > peak ? x[at] : peak;
     return peak;
 }
@@ -53,8 +53,9 @@ static void row_of(const Moments *m, int64_t row) {
     }
     int32_t rank = 1;
     for (int i = 0; i < LANES; i++) rank += before[i];
-    m->peak[row] = peak, m->mass[row] = (float)mass, m->weighted[row] = (float)weighted;
-    m->rank[row] = rank;
+    double norm = log(mass), entropy = norm - weighted / mass;
+    m->peak[row] = peak, m->norm[row] = (float)norm, m->rank[row] = rank;
+    m->entropy[row] = entropy < 0 ? 0 : (float)entropy;
 }
 
 static void moments_part(const void *job, int64_t row) { row_of(job, row); }

@@ -4,11 +4,11 @@
    toolkit/models/int8.py, to the bit. */
 #include "kernels.h"
 #include "lanes.h"
+#include "scratch.h"
 #include "team.h"
-#include <stdlib.h>
 
 enum {
-    PART = 1024 * 1024, /* most weights that a thread takes at one time */
+    SHARE = 1024 * 1024, /* most weights that a thread takes at one time */
     BLOCK = 8,          /* rows of x whose digits one thread finds, since they lie together */
     LEVELS = 127,
     BASE = 2 * LEVELS,
@@ -24,13 +24,13 @@ typedef struct {
     float *y, *steps; /* steps: [rows] what a first digit is worth */
     char *digits;     /* in the form that the products take */
     int64_t rows, inputs, outs, share; /* share: rows of the kernel in a part */
-} Product;
+} Job;
 
 /* Space for the digits of all rows, and where 16 of them go: of digit 0 or 1 of a row, from input
    `at` on, which are zeros beyond the last. Sums of a part of the kernel. What follows differs with
    the processor. */
-static int64_t digits_size(const Product *p);
-INLINE void put(const Product *p, int64_t row, int digit, int64_t at, Bytes digits);
+static int64_t digits_size(const Job *p);
+INLINE void put(const Job *p, int64_t row, int digit, int64_t at, Bytes digits);
 static void product_part(const void *job, int64_t part);
 
 INLINE Wholes bits_of(Lanes x) {
@@ -67,7 +67,7 @@ static float peak_of(const float *x, int64_t inputs) {
     return peak;
 }
 
-static void digits_of(const Product *p, int64_t row) {
+static void digits_of(const Job *p, int64_t row) {
     const float *x = p->x + row * p->inputs;
     float peak = peak_of(x, p->inputs), step = (peak < TINY ? TINY : peak) * (1.0f / LEVELS);
     float per_step = 1.0f / step;
@@ -82,26 +82,22 @@ static void digits_of(const Product *p, int64_t row) {
 }
 
 static void digits_part(const void *job, int64_t block) {
-    const Product *p = job;
+    const Job *p = job;
     for (int64_t row = block * BLOCK; row < p->rows && row < (block + 1) * BLOCK; row++)
         digits_of(p, row);
 }
 
 int rounded_product(const float *x, const int8_t *kernel, const float *scale, float *y,
                     int64_t rows, int64_t inputs, int64_t outs) {
-    Product job = {x, scale, kernel, y, 0, 0, rows, inputs, outs, 0};
-    int64_t parts = (outs * inputs / (PART * team_size()) + 1) * team_size();
+    Job job = {x, scale, kernel, y, 0, 0, rows, inputs, outs, 0};
+    int64_t parts = (outs * inputs / (SHARE * team_size()) + 1) * team_size();
     job.share = ((outs - 1) / parts / LANES + 1) * LANES;
-    job.steps = malloc((size_t)rows * sizeof(float));
-    job.digits = aligned_alloc(LINE, (size_t)digits_size(&job));
-    int done = job.steps && job.digits;
-    if (done) {
-        together(digits_part, &job, (rows - 1) / BLOCK + 1);
-        together(product_part, &job, (outs - 1) / job.share + 1);
-    }
-    free(job.digits);
-    free(job.steps);
-    return done;
+    job.digits = scratch(JOB, (size_t)digits_size(&job) + (size_t)rows * sizeof(float));
+    if (!job.digits) return 0;
+    job.steps = (float *)(job.digits + digits_size(&job));
+    together(digits_part, &job, (rows - 1) / BLOCK + 1);
+    together(product_part, &job, (outs - 1) / job.share + 1);
+    return 1;
 }
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
@@ -115,9 +111,9 @@ int rounded_product(const float *x, const int8_t *kernel, const float *scale, fl
    meets one block after the other. Columns without a row hold anything, and are not kept. */
 enum { WORD = 4, STEP = 64, BLOCKS = 4, MANY = 64 };
 
-static int64_t block_size(const Product *p) { return (p->inputs + STEP - 1) / STEP * STEP * SIDE; }
+static int64_t block_size(const Job *p) { return (p->inputs + STEP - 1) / STEP * STEP * SIDE; }
 
-static int64_t digits_size(const Product *p) {
+static int64_t digits_size(const Job *p) {
     return (p->rows + BLOCK - 1) / BLOCK * block_size(p);
 }
 
@@ -151,11 +147,11 @@ static void tile_dots(int blocks, const char *columns, int64_t size, const int8_
 int64_t rounded_rows(void) { return has_tiles() ? INT32_MAX : MANY; }
 
 /* Tiles take inputs in whole steps. */
-static int tiled(const Product *p) { return has_tiles() && p->inputs % STEP == 0; }
+static int tiled(const Job *p) { return has_tiles() && p->inputs % STEP == 0; }
 
 /* Without tiles the processor multiplies bytes with a sign by bytes without one: a digit comes with
    128 added, and 128 times the kernel's own sums are taken off again. */
-INLINE void put(const Product *p, int64_t row, int digit, int64_t at, Bytes digits) {
+INLINE void put(const Job *p, int64_t row, int digit, int64_t at, Bytes digits) {
     char *to = p->digits + row / BLOCK * block_size(p) + at * SIDE;
     Bytes raised = tiled(p) ? digits : digits ^ (Bytes)_mm_set1_epi8(-128);
     for (int word = 0; word < LANES / WORD; word++)
@@ -208,7 +204,7 @@ static void dots(const char *columns, const int8_t *w, int64_t stride, int64_t i
 }
 
 /* The sums of a block's columns with a panel that begins at `out`, to their places in y. */
-static void finish(const Product *p, int64_t row, int64_t out, __mmask16 kept, __m512i excess,
+static void finish(const Job *p, int64_t row, int64_t out, __mmask16 kept, __m512i excess,
                    __m512i found[SIDE]) {
     int64_t rows = p->rows - row < BLOCK ? p->rows - row : BLOCK;
     __m512 scale = _mm512_maskz_loadu_ps(kept, p->scale + out);
@@ -225,7 +221,7 @@ static void finish(const Product *p, int64_t row, int64_t out, __mmask16 kept, _
 /* The last panel begins 16 rows before the end, and keeps the new ones of these. A kernel of fewer
    rows is taken one by one, each in the place of 16. */
 static void product_part(const void *job, int64_t part) {
-    const Product *p = job;
+    const Job *p = job;
     int64_t from = part * p->share, end = from + p->share < p->outs ? from + p->share : p->outs;
     int tiles = tiled(p), most = tiles ? BLOCKS : 1;
     if (tiles) open_tiles();
@@ -260,11 +256,11 @@ int64_t rounded_rows(void) { return MOST_ROWS / 2; }
 
 static int64_t padded(int64_t inputs) { return (inputs + LANES - 1) / LANES * LANES; }
 
-static int64_t digits_size(const Product *p) {
+static int64_t digits_size(const Job *p) {
     return 2 * p->rows * padded(p->inputs) * (int64_t)sizeof(float);
 }
 
-INLINE void put(const Product *p, int64_t row, int digit, int64_t at, Bytes digits) {
+INLINE void put(const Job *p, int64_t row, int digit, int64_t at, Bytes digits) {
     Lanes numbers = __builtin_convertvector(digits, Lanes);
     float *to = (float *)p->digits + (2 * row + digit) * padded(p->inputs) + at;
     memcpy(to, &numbers, sizeof numbers);
@@ -310,7 +306,7 @@ INLINE void dots(int count, const float *digits, const int8_t *w, int64_t inputs
 }
 
 static void product_part(const void *job, int64_t part) {
-    const Product *p = job;
+    const Job *p = job;
     int64_t out = part * p->share, end = out + p->share < p->outs ? out + p->share : p->outs;
     for (; out < end; out++) {
         const int8_t *w = p->kernel + out * p->inputs;

@@ -9,10 +9,10 @@
 
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
 #include "lanes.h"
+#include "scratch.h"
 #include "team.h"
 #include "wide.h"
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -29,13 +29,12 @@ enum {
 typedef __bf16 Piece;
 
 typedef struct {
-    const float *x, *kernel;
-    float *y;
+    Product p;
     Piece *split; /* x as tiles [row tile, step, piece, row, input] */
-    int64_t rows, inputs, outs, steps, share;
+    int64_t steps, share;
     /* share: rows of the kernel in a part */
     atomic_int *failed;
-} Tiled;
+} Job;
 
 static atomic_int allowed;
 
@@ -63,10 +62,11 @@ INLINE void split(const float *from, int64_t count, __m512i pieces[PIECES]) {
 
 /* A pair of x's row tiles; zeros beyond the last row. */
 static void rows_part(const void *job, int64_t part) {
-    const Tiled *p = job;
+    const Job *j = job;
+    const Product *p = &j->p;
     for (int64_t row = part * PAIR; row < (part + 1) * PAIR; row++) {
-        Piece *to = p->split + row / SIDE * p->steps * PIECES * TILE + row % SIDE * STEP;
-        for (int64_t step = 0; step < p->steps; step++, to += PIECES * TILE) {
+        Piece *to = j->split + row / SIDE * j->steps * PIECES * TILE + row % SIDE * STEP;
+        for (int64_t step = 0; step < j->steps; step++, to += PIECES * TILE) {
             const float *from = p->x + row * p->inputs + step * STEP;
             __m512i pieces[PIECES] = {0};
             if (row < p->rows) split(from, p->inputs - step * STEP, pieces);
@@ -78,9 +78,10 @@ static void rows_part(const void *job, int64_t part) {
 
 /* Some rows of the kernel as tiles in which a row is a column, [tile, step, piece, pair of inputs,
    row, 2]; zeros beyond the last row. */
-static void columns(const Tiled *p, int64_t out, int64_t tiles, Piece *to) {
+static void columns(const Job *j, int64_t out, int64_t tiles, Piece *to) {
+    const Product *p = &j->p;
     for (int64_t tile = 0; tile < tiles; tile++, out += SIDE)
-        for (int64_t step = 0; step < p->steps; step++) {
+        for (int64_t step = 0; step < j->steps; step++) {
             __m512i made[PIECES][SIDE];
             for (int i = 0; i < SIDE; i++) {
                 const float *from = p->kernel + (out + i) * p->inputs + step * STEP;
@@ -131,49 +132,49 @@ static void multiply_at_edge(const Piece *x, const Piece *kernel, int64_t steps,
         memcpy(y + i * stride, sums + i * PAIR, sizeof(float) * (size_t)outs);
 }
 
+static void add(const float *onto, float *y, int64_t stride, int64_t rows, int64_t outs) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < outs; j++) y[i * stride + j] += onto[i * stride + j];
+}
+
 static void tiled_part(const void *job, int64_t part) {
-    const Tiled *p = job;
-    int64_t from = part * p->share, to = smaller(from + p->share, p->outs);
-    int64_t tiles = (to - from + PAIR - 1) / PAIR * 2, length = p->steps * PIECES * TILE;
-    Piece *panel = aligned_alloc(LINE, (size_t)(tiles * length) * sizeof(Piece));
+    const Job *j = job;
+    const Product *p = &j->p;
+    int64_t from = part * j->share, to = smaller(from + j->share, p->outs);
+    int64_t tiles = (to - from + PAIR - 1) / PAIR * 2, length = j->steps * PIECES * TILE;
+    Piece *panel = scratch(PART, (size_t)(tiles * length) * sizeof(Piece));
     if (!panel) {
-        atomic_store(p->failed, 1);
+        atomic_store(j->failed, 1);
         return;
     }
-    columns(p, from, tiles, panel);
+    columns(j, from, tiles, panel);
     open_tiles();
     for (int64_t row = 0; row < p->rows; row += PAIR)
         for (int64_t out = from; out < to; out += PAIR) {
-            const Piece *x = p->split + row / SIDE * length;
+            const Piece *x = j->split + row / SIDE * length;
             const Piece *kernel = panel + (out - from) / SIDE * length;
             int64_t rows = smaller(PAIR, p->rows - row), outs = smaller(PAIR, to - out);
             float *y = p->y + row * p->outs + out;
             if (rows == PAIR && outs == PAIR)
-                multiply(x, kernel, p->steps, y, p->outs);
+                multiply(x, kernel, j->steps, y, p->outs);
             else
-                multiply_at_edge(x, kernel, p->steps, y, p->outs, rows, outs);
+                multiply_at_edge(x, kernel, j->steps, y, p->outs, rows, outs);
+            if (p->onto) add(p->onto + row * p->outs + out, y, p->outs, rows, outs);
         }
     close_tiles();
-    free(panel);
 }
 
-int tiled_product(const float *x, const float *kernel, float *y, int64_t rows, int64_t inputs,
-                  int64_t outs) {
-    if (!has_tiles()) {
-        product(x, kernel, y, rows, inputs, outs);
-        return 1;
-    }
-    int64_t steps = (inputs + STEP - 1) / STEP, pairs = (rows + PAIR - 1) / PAIR;
+int tiled_product(const Product *p) {
+    int64_t steps = (p->inputs + STEP - 1) / STEP, pairs = (p->rows + PAIR - 1) / PAIR;
     int64_t most = PANEL / (steps * PIECES * TILE * 2) / 2 * PAIR;
-    int64_t fair = ((outs - 1) / (2 * team_size()) / PAIR + 1) * PAIR;
+    int64_t fair = ((p->outs - 1) / (2 * team_size()) / PAIR + 1) * PAIR;
     int64_t share = most < PAIR ? PAIR : smaller(most, fair);
     size_t size = (size_t)(pairs * 2 * steps * PIECES * TILE) * sizeof(Piece);
     atomic_int failed = 0;
-    Tiled job = {x, kernel, y, aligned_alloc(LINE, size), rows, inputs, outs, steps, share, &failed};
+    Job job = {*p, scratch(JOB, size), steps, share, &failed};
     if (!job.split) return 0;
     together(rows_part, &job, pairs);
-    together(tiled_part, &job, (outs - 1) / share + 1);
-    free(job.split);
+    together(tiled_part, &job, (p->outs - 1) / share + 1);
     return !failed;
 }
 
@@ -181,11 +182,6 @@ int tiled_product(const float *x, const float *kernel, float *y, int64_t rows, i
 
 void ask_for_tiles(void) {}
 int has_tiles(void) { return 0; }
-
-int tiled_product(const float *x, const float *kernel, float *y, int64_t rows, int64_t inputs,
-                  int64_t outs) {
-    product(x, kernel, y, rows, inputs, outs);
-    return 1;
-}
+int tiled_product(const Product *p) { return 0; }
 
 #endif

@@ -1,0 +1,148 @@
+/* Products of many rows, sixteen outputs to a register (AVX-512): rows of the kernel become columns
+   of a panel, and each input of some rows of x is multiplied with the same of a panel. A sum over the
+   inputs has one order, whatever is multiplied beside it: running sums over up to RUN of them. */
+#include "kernels.h"
+
+#if defined(__AVX512F__)
+#include "lanes.h"
+#include "scratch.h"
+#include "team.h"
+#include "wide.h"
+#include <stdatomic.h>
+
+enum {
+    ROWS = 14,              /* of x that are multiplied together */
+    WIDE = 2,               /* registers of outputs that they meet */
+    PANEL = WIDE * LANES,   /* rows of the kernel in a panel */
+    RUN = 192,              /* most inputs at a time; ROWS of x stay in the first cache */
+    SHARE = 512 * 1024,     /* most bytes of panels that a thread makes, for the second cache */
+    FAIR = 2,               /* parts for each thread at the least, if there are so many */
+};
+
+typedef struct {
+    Product p;
+    float *columns; /* x as [block of ROWS, input, SIDE] */
+    int64_t run, share, parts, blocks;
+    /* inputs at a time; rows of the kernel in a part, such parts, and blocks of x in one */
+    atomic_int *failed;
+} Job;
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Up to SIDE rows of some inputs, as columns that are `step` apart; zeros for what is not there. */
+static void turn(const float *from, int64_t stride, int64_t rows, int64_t inputs, float *to,
+                 int64_t step) {
+    for (int64_t at = 0; at < inputs; at += SIDE, to += SIDE * step) {
+        int64_t count = smaller(SIDE, inputs - at);
+        __mmask16 there = (__mmask16)((1u << count) - 1);
+        __m512i r[SIDE];
+        for (int i = 0; i < SIDE; i++)
+            r[i] = i < rows ? _mm512_maskz_loadu_epi32(there, from + i * stride + at)
+                            : _mm512_setzero_si512();
+        transpose(r);
+        for (int64_t i = 0; i < count; i++) _mm512_storeu_si512(to + i * step, r[i]);
+    }
+}
+
+static void columns_part(const void *job, int64_t block) {
+    const Job *j = job;
+    const Product *p = &j->p;
+    turn(p->x + block * ROWS * p->inputs, p->inputs, smaller(ROWS, p->rows - block * ROWS),
+         p->inputs, j->columns + block * p->inputs * SIDE, SIDE);
+}
+
+/* y = onto + columns of x . a panel, over some inputs. */
+INLINE void multiply(const float *x, const float *panel, int64_t inputs, const float *onto,
+                     float *y, int64_t stride) {
+    Lanes sums[ROWS][WIDE];
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+#pragma unroll
+        for (int j = 0; j < WIDE; j++) sums[i][j] = (Lanes){0};
+    for (int64_t at = 0; at < inputs; at++, x += SIDE, panel += PANEL) {
+        Lanes right[WIDE];
+#pragma unroll
+        for (int j = 0; j < WIDE; j++) right[j] = loaded(panel + j * LANES);
+#pragma unroll
+        for (int i = 0; i < ROWS; i++)
+#pragma unroll
+            for (int j = 0; j < WIDE; j++) sums[i][j] += x[i] * right[j];
+    }
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+#pragma unroll
+        for (int j = 0; j < WIDE; j++) {
+            int64_t place = i * stride + j * LANES;
+            if (onto) sums[i][j] = loaded(onto + place) + sums[i][j];
+            memcpy(y + place, &sums[i][j], sizeof(Lanes));
+        }
+}
+
+/* The same where y has fewer rows or columns. */
+static void multiply_at_edge(const float *x, const float *panel, int64_t inputs, const float *onto,
+                             float *y, int64_t stride, int64_t rows, int64_t outs) {
+    float sums[ROWS * PANEL] = {0};
+    size_t size = (size_t)outs * sizeof(float);
+    if (onto)
+        for (int64_t i = 0; i < rows; i++) memcpy(sums + i * PANEL, onto + i * stride, size);
+    multiply(x, panel, inputs, onto ? sums : 0, sums, PANEL);
+    for (int64_t i = 0; i < rows; i++) memcpy(y + i * stride, sums + i * PANEL, size);
+}
+
+/* Some rows of the kernel with some of x, a run of inputs after the other. */
+static void panels_part(const void *job, int64_t part) {
+    const Job *j = job;
+    const Product *p = &j->p;
+    int64_t out = part % j->parts * j->share, end = smaller(out + j->share, p->outs);
+    int64_t first = part / j->parts * j->blocks * ROWS, last = first + j->blocks * ROWS;
+    int64_t size = j->run * PANEL, count = (end - out + PANEL - 1) / PANEL;
+    float *panels = scratch(PART, (size_t)(count * size) * sizeof(float));
+    if (!panels) {
+        atomic_store(j->failed, 1);
+        return;
+    }
+    for (int64_t at = 0; at < p->inputs; at += j->run) {
+        int64_t run = smaller(j->run, p->inputs - at);
+        for (int64_t side = 0; side < end - out; side += SIDE)
+            turn(p->kernel + (out + side) * p->inputs + at, p->inputs,
+                 smaller(SIDE, end - out - side), run,
+                 panels + side / PANEL * size + side % PANEL, PANEL);
+        for (int64_t row = first; row < smaller(last, p->rows); row += ROWS)
+            for (int64_t panel = 0; panel < count; panel++) {
+                const float *x = j->columns + (row / ROWS * p->inputs + at) * SIDE;
+                const float *w = panels + panel * size, *onto = p->onto;
+                int64_t place = row * p->outs + out + panel * PANEL;
+                int64_t rows = smaller(ROWS, p->rows - row);
+                int64_t outs = smaller(PANEL, end - out - panel * PANEL);
+                if (at || onto) onto = (at ? p->y : onto) + place;
+                if (rows == ROWS && outs == PANEL)
+                    multiply(x, w, run, onto, p->y + place, p->outs);
+                else
+                    multiply_at_edge(x, w, run, onto, p->y + place, p->outs, rows, outs);
+            }
+    }
+}
+
+int has_panels(void) { return 1; }
+
+int panel_product(const Product *p) {
+    int64_t runs = (p->inputs + RUN - 1) / RUN, run = (p->inputs + runs - 1) / runs;
+    int64_t blocks = (p->rows + ROWS - 1) / ROWS, wanted = FAIR * team_size();
+    int64_t most = SHARE / (run * (int64_t)sizeof(float)) / PANEL * PANEL;
+    int64_t share = smaller(most, ((p->outs - 1) / wanted / PANEL + 1) * PANEL);
+    int64_t parts = (p->outs - 1) / share + 1, shares = smaller((wanted - 1) / parts + 1, blocks);
+    atomic_int failed = 0;
+    Job job = {*p, 0, run, share, parts, (blocks - 1) / shares + 1, &failed};
+    job.columns = scratch(JOB, (size_t)(blocks * p->inputs * SIDE) * sizeof(float));
+    if (!job.columns) return 0;
+    together(columns_part, &job, blocks);
+    together(panels_part, &job, parts * ((blocks - 1) / job.blocks + 1));
+    return !failed;
+}
+
+#else
+
+int has_panels(void) { return 0; }
+int panel_product(const Product *p) { return 0; }
+
+#endif
