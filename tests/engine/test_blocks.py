@@ -3,6 +3,7 @@ Here they run on a CPU, and must draw what the CPU's own way draws."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,4 +77,9 @@ def test_stats_know_speed_and_share_of_bandwidth(lm: LM):
     assert stats.decoded <= stats.generated and stats.read_bytes > 0
     assert stats.tokens_per_second == stats.decoded / stats.decode_seconds
     assert stats.share_of_bandwidth is not None and 0 < stats.share_of_bandwidth < 2
-    assert "of memory bandwidth" in repr(stats)
+    assert sum(stats.buckets.values()) == stats.steps
+    assert all(re.fullmatch(r"\d+x\d+", bucket) for bucket in stats.buckets)
+    line = repr(stats)
+    for word in ("of memory bandwidth", "tokens/s", "prefix cache", "buckets", "on disk"):
+        assert word in line
+    assert "\n" not in line

@@ -48,6 +48,11 @@ class Batch:
         """Names the programs of this size."""
         return f"rows={len(self._scheduler.rows)}, slots={self.slots}"
 
+    @property
+    def bucket(self) -> str:
+        """This size in short."""
+        return f"{len(self._scheduler.rows)}x{self.slots}"
+
     def clear(self) -> None:
         """Forget what the device holds: it may be lost."""
         self._state = None

@@ -363,6 +363,7 @@ class Engine:
             ticket.dispatched += count
         scheduler.note_steps(count)
         self.stats.steps += count
+        self.stats.buckets[self._batch.bucket] += count
         timed = count if len(self.stats.compiles) == compiled else 0
         self._blocks.append(Block(drawn, list(scheduler.rows), timed))
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import threading
 from pathlib import Path
 
 import jax
@@ -17,6 +18,9 @@ AREAS, GRANTED = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 """Of Linux: the areas of memory that this process has, a line each, and how many it may have."""
 _left = 0
 """Areas that were there when programs were last dropped: something else holds them."""
+FOUND = "/jax/compilation_cache/cache_hits"
+"""JAX's name of the event that a program is read from disk."""
+_here = threading.local()
 
 
 def keep_programs(folder: Path) -> None:
@@ -34,6 +38,19 @@ def keep_programs(folder: Path) -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(place))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def programs_read() -> int:
+    """Programs that this thread has read from disk so far, instead of compiling them."""
+    return getattr(_here, "read", 0)
+
+
+def _note(event: str, **_: str | int) -> None:
+    if event == FOUND:
+        _here.read = programs_read() + 1
+
+
+jax.monitoring.register_event_listener(_note)
 
 
 def crowded() -> bool:

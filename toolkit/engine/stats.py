@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 from toolkit.engine.bandwidth import read_bandwidth
+from toolkit.engine.programs import programs_read
 
 log = logging.getLogger("toolkit.engine")
 
@@ -23,6 +24,10 @@ class Stats:
     reads_memory: bool = True
     """Whether the weights lie in the memory that `read_bandwidth` measures (CPU)."""
     compiles: list[tuple[str, float]] = dataclasses.field(default_factory=list)
+    from_disk: int = 0
+    """Of these the programs that were read from disk, where an earlier process left them."""
+    buckets: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    """Decode steps by the size of the batch, "16x512": rows times slots of the cache."""
     generated: int = 0
     """Tokens drawn for requests."""
     prefilled: int = 0
@@ -54,14 +59,16 @@ class Stats:
     @contextlib.contextmanager
     def watch(self, program: str) -> Iterator[None]:
         """Note a compilation if the call inside makes one, and say so in the log."""
-        before, began = sum(self.traces.values()), time.perf_counter()
+        before, began, read = sum(self.traces.values()), time.perf_counter(), programs_read()
         yield
         if sum(self.traces.values()) > before:
             seconds = time.perf_counter() - began
             self.compiles.append((program, seconds))
+            self.from_disk += programs_read() > read
             log.info(
-                "compiled %s in %.1f s: the first call of this shape. Later calls reuse it, other "
+                "%s %s in %.1f s: the first call of this shape. Later calls reuse it, other "
                 "processes find it on disk; values of parameters never compile",
+                "read" if programs_read() > read else "compiled",
                 program,
                 seconds,
             )
@@ -69,12 +76,15 @@ class Stats:
     def __repr__(self) -> str:
         seconds = sum(s for _, s in self.compiles)
         speed, share = self.tokens_per_second, self.share_of_bandwidth
+        buckets = ", ".join(f"{name} ({count})" for name, count in self.buckets.items())
         return ", ".join(
             [
                 f"{self.generated} tokens generated in {self.steps} steps",
                 *([f"{speed:.1f} tokens/s"] if speed else []),
                 *([f"{share:.0%} of memory bandwidth"] if share else []),
-                f"{self.prefilled} prompt tokens computed, {self.reused} reused",
-                f"{len(self.compiles)} compilations ({seconds:.1f} s)",
+                f"{self.prefilled} prompt tokens computed, {self.reused} found in the prefix cache",
+                *([f"steps in buckets of rows x slots: {buckets}"] if buckets else []),
+                f"{len(self.compiles)} programs compiled or read ({seconds:.1f} s), "
+                f"{self.from_disk} of them found on disk",
             ]
         )
