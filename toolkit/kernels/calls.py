@@ -17,7 +17,9 @@ LANES = 16
 MOST_LARGEST = 64
 """So many of a row's largest numbers are found at the most."""
 
-Operation = Literal["product", "many", "rounded", "attention", "norm", "moments", "draw", "largest"]
+Operation = Literal[
+    "product", "many", "rounded", "attention", "norm", "moments", "draw", "count", "largest"
+]
 _in_use: contextvars.ContextVar[tuple[Operation, ...]] = contextvars.ContextVar("kernels")
 
 
