@@ -127,3 +127,12 @@ def test_bias_and_penalties_are_those_of_xla():
     np.testing.assert_array_equal(found.token, by_xla.token)
     np.testing.assert_allclose(found.sampling_logprob, by_xla.sampling_logprob, atol=2e-5)
     np.testing.assert_allclose(found.penalty, by_xla.penalty, atol=1e-6)
+
+
+def test_a_row_at_a_node_that_is_no_more_is_free():
+    """A row that has ended keeps its place in a guide whose tables are gone."""
+    logits = np.random.default_rng(0).normal(size=(2, 300)).astype(np.float32)
+    params = each("seed", 1, 1)
+    history = history_of(300, [(), ()])
+    gone = dataclasses.replace(history, node=jax.numpy.array([1_000_000, 0], jax.numpy.int32))
+    assert drawn(logits, params, gone).token.tolist() == drawn(logits, params).token.tolist()

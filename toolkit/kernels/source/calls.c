@@ -108,6 +108,7 @@ static Edit edit_of(XLA_FFI_CallFrame *frame) {
         .stops = given[11]->data,
         .rows = given[0]->dims[0],
         .count = given[0]->dims[1],
+        .nodes = given[8]->dims[0] - 1,
         .biased = given[2]->dims[1],
         .stopping = given[11]->dims[1],
     };

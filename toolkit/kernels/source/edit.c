@@ -94,7 +94,7 @@ void edit_row(const Edit *e, int64_t row, float *x, float *held) {
         if (e->ids[i] >= 0 && e->ids[i] < e->count) x[e->ids[i]] += e->values[i];
     penalise(e, row, x);
     int32_t node = e->node[row];
-    if (node) {
+    if (node > 0 && node < e->nodes) {
         int32_t first = e->first[node];
         keep(x, e->count, e->allowed + first, e->first[node + 1] - first, held);
     }

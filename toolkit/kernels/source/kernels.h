@@ -67,10 +67,11 @@ typedef struct {
     const int32_t *counts;   /* [rows, count] how often it was generated */
     const int32_t *node;     /* [rows] of the guide; 0: free */
     const int32_t *first, *allowed;
-    /* node n allows the ids allowed[first[n]] .. allowed[first[n + 1] - 1] */
+    /* node n of `nodes` allows the ids allowed[first[n]] .. allowed[first[n + 1] - 1]; a row that
+       nobody has may stand at a node that is no more, which is free */
     const int32_t *early;    /* [rows] whether stop ids are held back */
     const int32_t *stops;    /* [rows, stopping] negative ones are none */
-    int64_t rows, count, biased, stopping;
+    int64_t rows, count, nodes, biased, stopping;
 } Edit;
 
 /* A row of logits after bias, penalties, guide and holding back. There is room for `held_size`
