@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import operator
 from typing import Any
 
 import jax
@@ -15,11 +17,11 @@ from tests.sampling.test_against_oracle import SIZES, compare
 from toolkit import kernels
 from toolkit.models.compiler import jit
 from toolkit.sampling.drawn import Drawn
-from toolkit.sampling.params import SamplingParams
+from toolkit.sampling.params import Report, SamplingParams
 from toolkit.sampling.sample import sample
 from toolkit.sampling.variant import Variant
 
-OPERATIONS = ("moments", "draw", "largest")
+OPERATIONS = ("moments", "draw", "count", "largest")
 ROWS = 64
 
 
@@ -54,6 +56,26 @@ def test_a_row_has_the_same_bits_in_every_company():
         some = draw_cases(batch[:size], Variant(), program=by_kernels)
         for mine, whole in zip(jax.tree.leaves(some), jax.tree.leaves(together), strict=True):
             np.testing.assert_array_equal(mine, whole[:size])
+
+
+@pytest.mark.parametrize("top", [20, 65, 160])
+def test_alternatives_equal_those_of_xla(top):
+    """The kernel finds a few, XLA more of them. Rows differ in what they want to know."""
+    batch = gather(cases(300), ROWS)
+    asked = itertools.product((5, top), (False, True), (False, True))
+    kinds = [Report(top=n, details=details, processed=some) for n, details, some in asked]
+    reports = [*kinds, Report()] * ROWS
+    mine = draw_cases(batch, Variant(top=top), reports[:ROWS], program=by_kernels)
+    theirs = draw_cases(batch, Variant(top=top), reports[:ROWS])
+    np.testing.assert_array_equal(mine.token, theirs.token)
+    for row, report in enumerate(reports[:ROWS]):
+        some = slice(report.top)
+        ids = mine.scored.top_ids[row, some]
+        np.testing.assert_array_equal(ids, theirs.scored.top_ids[row, some])
+        np.testing.assert_array_equal(mine.dropped[row, some], theirs.dropped[row, some])
+        for what in ("top_sampling_logprobs", "scored.top_logprobs"):
+            found, wanted = (operator.attrgetter(what)(x)[row, some] for x in (mine, theirs))
+            np.testing.assert_allclose(found, wanted, atol=2e-4, rtol=2e-5, err_msg=what)
 
 
 @pytest.mark.parametrize("width", [1, 15, 16, 257, 5000])

@@ -94,11 +94,12 @@ def each(field: str, *values: float) -> list[SamplingParams]:
 def draw_cases(
     cases: Sequence[Case],
     variant: Variant,
-    report: Report = REPORT,
+    report: Report | Sequence[Report] = REPORT,
     *,
     program: Callable[..., Any] = compiled,
 ) -> Drawn:
-    """One step of the compiled sampler over a batch of positions, as NumPy arrays."""
+    """One step of the compiled sampler over a batch of positions, as NumPy arrays. `report`: of all
+    positions, or one for each."""
     vocab_size = cases[0].logits.size
     guides = [one_of(case.allowed_ids or []) for case in cases]
     tables, starts = pack(guides)
@@ -113,7 +114,8 @@ def draw_cases(
         nodes,
     )
     logits = np.stack([case.logits for case in cases])
-    rows = rows_of(*(case.params for case in cases), report=report)
+    reports = [report] * len(cases) if isinstance(report, Report) else report
+    rows = Rows.stack([case.params for case in cases], reports)
     return jax.device_get(program(logits, rows, history, tables, variant))
 
 

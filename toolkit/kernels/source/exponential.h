@@ -27,7 +27,8 @@ INLINE Lanes exponential(Lanes x) {
     y = y * rest + 1.6666665459e-1f;
     y = y * rest + 5.0000001201e-1f;
     y = y * (rest * rest) + rest + 1.0f;
-    Whole bits = (__builtin_convertvector(power, Whole) + 127) << 23;
+    Lanes whole = chosen(x >= -87.0f, power, (Lanes){0}); /* that fits; y tells what is none */
+    Whole bits = (__builtin_convertvector(whole, Whole) + 127) << 23;
     Lanes two;
     memcpy(&two, &bits, sizeof two);
     return chosen(x < -87.0f, (Lanes){0}, y * two);
