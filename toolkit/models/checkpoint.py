@@ -9,6 +9,7 @@ on CPU without a second copy.
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import mmap
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ import numpy as np
 from flax import nnx
 
 from toolkit.errors import CheckpointError, UnsupportedModel
+from toolkit.kernels.processor import cores
 from toolkit.models.adapter import Adapter
 from toolkit.models.arena import Arena
 from toolkit.models.config import ModelConfig
@@ -39,6 +41,10 @@ HEADS = frozenset({"lm_head.weight", "embed_out.weight"})
 
 _ROWS = 1024
 """Rows that are rounded to whole numbers at one time."""
+
+_READERS = 4
+"""Most leaves that are filled at one time: to touch new memory takes longer than to copy, and each
+core can do it."""
 
 _SHOWN = 5
 
@@ -64,10 +70,12 @@ def load(
     folder = Path(folder)
     config = quantised(load_config(folder), quant)
     merge = None if adapter is None else Adapter.read(adapter, config)
-    leaves = read_weights(folder, config, dtype, adapter=merge, split=split)
     part = config if split is None else split.part
     part = dataclasses.replace(part, kernels=kernels, strict=strict)
-    return assemble(part, leaves, dtype=dtype)
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:  # copying leaves Python its time
+        blank = beside.submit(_blank, part, dtype)
+        leaves = read_weights(folder, config, dtype, adapter=merge, split=split)
+        return _filled(blank.result(), leaves)
 
 
 def load_config(folder: Path | str) -> ModelConfig:
@@ -91,10 +99,14 @@ def quantised(config: ModelConfig, quant: str | None) -> ModelConfig:
     return dataclasses.replace(config, quant="int8")
 
 
-def assemble(config: ModelConfig, leaves: Mapping[str, jax.Array], *, dtype: Any) -> Decoder:
-    """A decoder whose leaf at each path is the array given, without making random weights first."""
-    abstract = nnx.eval_shape(lambda: Decoder(config, rngs=_SameKey(), dtype=jnp.dtype(dtype)))
-    graph, state = nnx.split(abstract)
+def _blank(config: ModelConfig, dtype: Any) -> Decoder:
+    """A decoder that has no weights, only their shapes: none are made first to be replaced."""
+    return nnx.eval_shape(lambda: Decoder(config, rngs=_SameKey(), dtype=jnp.dtype(dtype)))
+
+
+def _filled(blank: Decoder, leaves: Mapping[str, jax.Array]) -> Decoder:
+    """The decoder whose leaf at each path is the array given."""
+    graph, state = nnx.split(blank)
     flat = [
         (path, variable.replace(leaves[".".join(map(str, path))]))
         for path, variable in nnx.to_flat_state(state)
@@ -140,18 +152,21 @@ def read_weights(
         adapter.check_all_used(parts)
     if config.quant is not None and config.tied_head:
         parts["head.kernel"] = parts["embedding"]
-    made, arena = {}, Arena()
-    for leaf, group in parts.items():
-        rows = [_rows(part, tensors, adapter) for part in group]
+    arena = Arena()
+
+    def fill(leaf: str) -> dict[str, jax.Array]:
+        rows = [_rows(part, tensors, adapter) for part in parts[leaf]]
         if config.quant is not None and leaf.endswith(".kernel"):
-            whole, scale = _whole_numbers(rows, arena)
-            made[leaf] = jax.device_put(whole)
-            made[leaf.removesuffix("kernel") + "scale"] = jax.device_put(scale)
+            whole, scale = map(jax.device_put, _whole_numbers(rows, arena))
+            made = {leaf: whole, leaf.removesuffix("kernel") + "scale": scale}
         else:
-            made[leaf] = _placed(leaf, rows, jnp.dtype(dtype), arena, split)
-        for part in group:
+            made = {leaf: _placed(leaf, rows, jnp.dtype(dtype), arena, split)}
+        for part in parts[leaf]:
             _let_go(tensors[part.name])
-    return made
+        return made
+
+    with concurrent.futures.ThreadPoolExecutor(min(cores(), _READERS)) as readers:
+        return {path: array for made in readers.map(fill, parts) for path, array in made.items()}
 
 
 def _let_go(tensor: np.ndarray) -> None:
