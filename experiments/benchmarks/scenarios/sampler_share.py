@@ -18,7 +18,7 @@ SLOTS = 256
 def run(settings: Settings, subject: Subject, python: Python) -> Result:
     """Measure."""
     rows = settings.pick(check=4, default=64, full=64)
-    steps = settings.pick(check=2, default=4, full=8)
+    steps = settings.pick(check=2, default=7, full=15)
     case = f"{rows} rows"
     mixes = {name: asked for name, asked in MIXES.items() if name not in NEUTRAL_TO}
     with Contest(settings, subject, python, engines=(OURS_PARTS,)) as contest:
@@ -54,9 +54,9 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
         ],
         notes=[
             bandwidth_note(rounds),
-            "Some steps of a mix, between as many of the same network without a draw; the sampler "
-            "is the difference. All that is reported of a token is in it. Below the noise of two "
-            "timings a share can come out negative.",
+            "Steps of a mix, each between two of the same network without a draw; the sampler is "
+            "the median difference. All that is reported of a token is in it. Below the noise of "
+            "two timings a share can come out negative.",
         ],
         targets=[
             Target(

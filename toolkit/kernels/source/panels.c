@@ -14,7 +14,8 @@ enum {
     ROWS = 14,              /* of x that are multiplied together */
     WIDE = 2,               /* registers of outputs that they meet */
     PANEL = WIDE * LANES,   /* rows of the kernel in a panel */
-    RUN = 192,              /* most inputs at a time; ROWS of x stay in the first cache */
+    RUN = 576,              /* most inputs at a time: after each run y is read and written */
+    AHEAD = 8,              /* inputs between what is multiplied and what the first cache asks for */
     SHARE = 512 * 1024,     /* most bytes of panels that a thread makes, for the second cache */
     FAIR = 2,               /* parts for each thread at the least, if there are so many */
 };
@@ -61,6 +62,9 @@ INLINE void multiply(const float *x, const float *panel, int64_t inputs, const f
         for (int j = 0; j < WIDE; j++) sums[i][j] = (Lanes){0};
     for (int64_t at = 0; at < inputs; at++, x += SIDE, panel += PANEL) {
         Lanes right[WIDE];
+        __builtin_prefetch(x + AHEAD * SIDE, 0, 3);
+#pragma unroll
+        for (int j = 0; j < WIDE; j++) __builtin_prefetch(panel + AHEAD * PANEL + j * LANES, 0, 3);
 #pragma unroll
         for (int j = 0; j < WIDE; j++) right[j] = loaded(panel + j * LANES);
 #pragma unroll
