@@ -28,6 +28,8 @@ The figures are still to be taken: no GPU was at hand. `make bench-gpu` takes th
 of Llama-3.1-8B and Qwen3-0.6B and random bfloat16 weights that are made on the device;
 `python -m experiments.benchmarks --gpu --tiny` runs the same scripts with a toy on any device.
 """
+NOTE = "note.md"
+"""In a folder of another machine's results: what to know about them."""
 NOTHING = "No figures of this version were taken yet: `make bench` takes them.\n"
 HONEST = """## What to make of it
 
@@ -46,6 +48,8 @@ def write(results: Path, page: Path = PAGE) -> Path:
     found = [read(results, name) for name in (*SCENARIOS, *GPU)]
     known = [facts for facts in found if facts is not None]
     lines = [INTRODUCTION, *_machines(known), *_targets(known), *([] if known else [NOTHING])]
+    for folder in sorted(path for path in results.glob("*") if path.is_dir()):
+        lines += _elsewhere(folder)
     for facts in known:
         lines += _section(facts, page)
     if not any(facts["scenario"] in GPU for facts in known):
@@ -86,6 +90,20 @@ def _targets(known: list[Facts]) -> list[str]:
         "",
         *report.target_table(targets),
         "",
+    ]
+
+
+def _elsewhere(folder: Path) -> list[str]:
+    """The targets on another machine, whose results lie in a folder beside the last ones."""
+    known = [facts for name in SCENARIOS if (facts := read(folder, name)) is not None]
+    heading, *rest = _targets(known) or [""]
+    note = folder / NOTE
+    return [
+        *([f"{heading} on another machine"] if heading else []),
+        "",
+        *_machines(known),
+        *([note.read_text(encoding="utf-8")] if note.exists() else []),
+        *rest[1:],
     ]
 
 

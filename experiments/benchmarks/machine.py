@@ -24,6 +24,8 @@ for name in sys.argv[1:]:
         pass
 print(json.dumps(found))
 """
+VECTORS = {"avx2": "AVX2", "avx512f": "AVX-512", "amx_bf16": "AMX"}
+"""Instructions for products, by Linux's names. Processors of one name may differ in them."""
 BUSY = 0.15
 """Cores that other programs may keep busy before a run says that it had company."""
 
@@ -32,6 +34,7 @@ def describe() -> dict[str, Any]:
     """Processor, cores in use, memory, system and Python of this machine."""
     return {
         "processor": _processor(),
+        "vectors": _vectors(),
         "cores": cores(),
         "memory_gib": _memory(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -82,6 +85,15 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _vectors() -> str:
+    """Which instructions for products the processor has; nothing where the system does not say."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("flags"):
+                return ", ".join(VECTORS[flag] for flag in VECTORS if flag in line.split())
+    return ""
 
 
 def _memory() -> int | None:

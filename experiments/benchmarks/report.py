@@ -64,7 +64,8 @@ class Result:
 
 def machine_line(place: Mapping[str, Any]) -> str:
     """Processor, cores, memory, system, and the versions of the engines."""
-    size = f"{place['processor']}, cores used: {place['cores']}, {place['memory_gib']} GiB"
+    vectors = f" with {place['vectors']}" if place.get("vectors") else ""
+    size = f"{place['processor']}{vectors}, cores used: {place['cores']}, {place['memory_gib']} GiB"
     versions = [
         " ".join(f"{name} {number}" for name, number in packages.items())
         for packages in place["engines"].values()

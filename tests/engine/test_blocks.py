@@ -7,15 +7,23 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 import toolkit
 from tests.contract import toys
 from tests.engine.test_scheduler import ticket
+from tests.models.tiny_families import CASES
 from tests.oracle.toy import write_toy
 from toolkit.completion.complete import LM
 from toolkit.engine.scheduler import Limits, Scheduler
+from toolkit.engine.state import DecodeState
+from toolkit.engine.steps import Steps
+from toolkit.models.decoder import Decoder
+from toolkit.models.families import read_config
+from toolkit.sampling.guide import pack
 from toolkit.sampling.params import Report, Rows, SamplingParams
 from toolkit.sampling.variant import Variant
 
@@ -69,6 +77,44 @@ def test_a_program_holds_what_its_rows_ask_for_and_nothing_else():
     assert Variant.needed(rows, [True, False], top=20).stages > {"guide"}
     assert Variant.needed(rows, [True, False], top=20).details
     assert isinstance(rows.temperature, np.ndarray)
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral", "qwen3_moe", "gemma3_text", "gpt_neox"])
+def test_no_branch_or_loop_of_an_accelerator_depends_on_data(family: str, monkeypatch):
+    """It would wait there for the host."""
+    steps, leaves = Steps.of(Decoder(read_config(CASES[family]), rngs=nnx.Rngs(0)))
+    everything = SamplingParams(
+        temperature=0.7, top_k=5, top_p=0.9, min_p=0.1, typical_p=0.9, logit_bias={3: 1.0}
+    )
+    penalised = SamplingParams(presence_penalty=1.0, min_tokens=4, stop_ids=(1,))
+    reports = [Report(top=5, details=True, processed=True), Report()]
+    rows, (tables, _) = Rows.stack([everything, penalised], reports), pack([])
+    state = DecodeState.zeros(steps.config, rows=2, slots=64, dtype=leaves[0].dtype)
+    needed = Variant.needed(rows, [True, False], top=20)
+    assert not needed.guarded and needed.stages > {"guide", "min_tokens", "typical_p"}
+
+    def names(variant: Variant) -> set[str]:
+        traced = steps.decode.trace(leaves, state, rows, tables, None, 8, variant)
+        return set(primitives(traced.jaxpr.jaxpr))
+
+    assert "cond" in names(Variant())  # a CPU chooses while it runs
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    found = names(needed)
+    assert "scan" in found  # of a known length
+    assert not found & {"cond", "while"}
+
+
+def primitives(jaxpr: Any) -> Iterator[str]:
+    """Names of all operations, those of inner programs too."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=is_program):
+            if is_program(inner):
+                yield from primitives(getattr(inner, "jaxpr", inner))
+
+
+def is_program(x: Any) -> bool:
+    return hasattr(x, "eqns") or hasattr(getattr(x, "jaxpr", None), "eqns")
 
 
 def test_stats_know_speed_and_share_of_bandwidth(lm: LM):

@@ -176,7 +176,14 @@ def test_the_document_is_written_from_the_files_alone(tmp_path: Path):
     assert "![One sequence](performance/decode_batch1.svg)" in text
     assert "figures are still to be taken" in text
     picture = (tmp_path / "performance/decode_batch1.svg").read_bytes()
+    other = {**PLACE, "processor": "Another", "vectors": "AMX"}
+    result().save(tmp_path / "other", other)
+    (tmp_path / "other/note.md").write_text("Taken elsewhere.\n", encoding="utf-8")
     document.write(tmp_path, page)
+    first, _, second = page.read_text(encoding="utf-8").partition("## Targets on another machine")
+    assert "Another" not in first and "elsewhere" not in first
+    assert "Measured on: Another with AMX" in second and "Taken elsewhere." in second
+    assert second.count("0 of 1 are reached") == 1
     assert (tmp_path / "performance/decode_batch1.svg").read_bytes() == picture
     assert b"peer, a" in picture
 

@@ -12,8 +12,8 @@ typedef struct {
 } Job;
 
 static void row_of(const Norm *n, int64_t row) {
-    const float *x = n->x + row * n->count;
-    float *y = n->y + row * n->count;
+    const float *x = n->x + row * n->count, *scale = n->scale, offset = n->offset;
+    float *restrict y = n->y + row * n->count;
     Lanes squares = {0};
     int64_t at = 0, count = n->count;
     for (; at + LANES <= count; at += LANES) squares += loaded(x + at) * loaded(x + at);
@@ -22,7 +22,7 @@ static void row_of(const Norm *n, int64_t row) {
         squares += rest * rest;
     }
     float factor = 1 / sqrtf(sum(squares) / (float)count + n->epsilon);
-    for (at = 0; at < count; at++) y[at] = x[at] * factor * (n->offset + n->scale[at]);
+    for (at = 0; at < count; at++) y[at] = x[at] * factor * (offset + scale[at]);
 }
 
 static void norm_part(const void *job, int64_t part) {
