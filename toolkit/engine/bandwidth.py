@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
-import os
 import statistics
 import time
 from collections.abc import Callable
 
 import numpy as np
+
+from toolkit.kernels.processor import cores
 
 SIZE = 2**28
 """Bytes that are read: more than a processor's caches hold."""
@@ -47,8 +48,7 @@ class Memory:
 @functools.cache
 def read_bandwidth() -> float:
     """Bytes a second that all cores together read, measured once a process in about 0.2 s."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = Memory(SIZE, cores or 1)
+    memory = Memory(SIZE, cores())
     speed = memory.read(PASSES)
     memory.close()
     return speed

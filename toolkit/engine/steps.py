@@ -54,7 +54,7 @@ from toolkit.sampling.vocabulary import columns_of, ids_of, largest, parts
 
 SCORE_ROWS = 32
 """Positions whose logits exist at one time while a prompt is scored."""
-MORE_ROWS = 128
+MORE_ROWS = 256
 """The same with the compiled kernels, which want more of them."""
 
 
@@ -201,13 +201,11 @@ class Steps:
             self.traces["prefill_scored"] += 1
             decoder = self.rebuild(leaves)
             hidden, cache = decoder(tokens, start, cache, packing)
-            compiled = self.config.kernels is not None
-            few = compiled and kernels.few_rows() >= MORE_ROWS
-            rows = min(MORE_ROWS if compiled else SCORE_ROWS, tokens.size)
+            rows = min(SCORE_ROWS if self.config.kernels is None else MORE_ROWS, tokens.size)
             chunks = hidden.reshape(-1, rows, hidden.shape[-1])
 
             def chunk(pair):
-                logits = self._logits(decoder, pair[0], few=few)
+                logits = self._logits(decoder, pair[0], few=decoder.short(rows))
                 with kernels.using(*self._sampling):
                     return score(logits, pair[1], top_ids=largest(logits, top)[1], details=True)
 

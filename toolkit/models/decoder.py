@@ -86,14 +86,14 @@ class Decoder(nnx.Module):
         x = self.embed(tokens, positions if packing is None else packing.gathered(positions))
         ropes = self.ropes(positions, x.dtype)
         layers = []
-        with kernels.using(*self._kernels(few=tokens.shape[1] == 1 or self._short(tokens.size))):
+        with kernels.using(*self._kernels(few=tokens.shape[1] == 1 or self.short(tokens.size))):
             for block, layer in zip(self.blocks, cache.layers, strict=True):
                 x, layer = block(x, ropes, start, layer, packing, shared)
                 layers.append(layer)
             return self.norm(x), KVCache(layers=tuple(layers))
 
-    def _short(self, tokens: int) -> bool:
-        """Whether the kernel for few rows takes this prompt."""
+    def short(self, tokens: int) -> bool:
+        """Whether the kernel for few rows takes so many tokens of prompts."""
         return self.config.kernels == "short" and tokens <= kernels.few_rows()
 
     def _kernels(self, *, few: bool) -> Sequence[kernels.Operation]:

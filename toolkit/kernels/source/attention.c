@@ -28,7 +28,7 @@ static void turn(const float *x, const float *cosine, const float *sine, int64_t
 static void enter(const Reading *job, int64_t token) {
     const Attention *a = &job->a;
     int64_t batch = token / a->length, at = token % a->length, heads = a->both * a->group;
-    int64_t slot = most(0, least(a->start[batch], a->slots - a->length)) + at;
+    int64_t slot = larger(0, smaller(a->start[batch], a->slots - a->length)) + at;
     const float *x = a->tokens + token * (heads + 2 * a->both) * a->width;
     const float *cosine = a->cosine + token * a->turning, *sine = a->sine + token * a->turning;
     for (int64_t head = 0; head < heads; head++, x += a->width)
@@ -43,7 +43,7 @@ static void enter(const Reading *job, int64_t token) {
 
 static void enter_part(const void *given, int64_t part) {
     const Reading *job = given;
-    int64_t end = least((part + 1) * TOGETHER, job->a.batch * job->a.length);
+    int64_t end = smaller((part + 1) * TOGETHER, job->a.batch * job->a.length);
     for (int64_t token = part * TOGETHER; token < end; token++) enter(job, token);
 }
 
@@ -133,12 +133,12 @@ static void attention_part(const void *given, int64_t part) {
     int64_t blocks = a->batch * job->blocks, batch = part % blocks / job->blocks;
     int64_t own = part / blocks, head = batch * a->both + own, queries = a->group * a->length;
     int64_t row = part % job->blocks * MOST_ROWS;
-    int rows = (int)least(MOST_ROWS, queries - row);
+    int rows = (int)smaller(MOST_ROWS, queries - row);
     int64_t first = INT64_MAX, last = 0, begin[MOST_ROWS], end[MOST_ROWS];
     float *to[MOST_ROWS];
     for (int i = 0; i < rows; i++) {
         end[i] = last_seen(a, batch, row + i), begin[i] = first_seen(a, end[i]);
-        first = least(first, begin[i]), last = most(last, end[i]);
+        first = smaller(first, begin[i]), last = larger(last, end[i]);
         to[i] = place_of(a, batch, own, row + i);
     }
     int64_t from = first / LANES * LANES, past = (last / LANES + 1) * LANES, seen = past - from;
@@ -147,9 +147,9 @@ static void attention_part(const void *given, int64_t part) {
         atomic_store(job->failed, 1);
         return;
     }
-    int64_t readable = least(past, a->slots), size = a->slots * a->width;
+    int64_t readable = smaller(past, a->slots), size = a->slots * a->width;
     int64_t source = a->source[batch] * a->both + own;
-    int64_t shared = most(from, least(a->shared[batch], a->start[batch]));
+    int64_t shared = larger(from, smaller(a->shared[batch], a->start[batch]));
     const float *x = job->queries + (head * queries + row) * a->width;
     meet(rows, x, a->keys + source * size, from, shared, a->width, scores, seen);
     meet(rows, x, a->keys + head * size, shared, readable, a->width, scores + shared - from, seen);

@@ -11,16 +11,13 @@ typedef struct {
     atomic_int *failed;
 } Reading;
 
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-
 /* The last slot that a query of a key/value head sees, and the first one. */
 INLINE int64_t last_seen(const Attention *a, int64_t batch, int64_t query) {
-    return least(a->start[batch] + query % a->length, a->slots - 1);
+    return smaller(a->start[batch] + query % a->length, a->slots - 1);
 }
 
 INLINE int64_t first_seen(const Attention *a, int64_t last) {
-    return a->window ? most(0, last - a->window + 1) : 0;
+    return a->window ? larger(0, last - a->window + 1) : 0;
 }
 
 /* Where what a query of a key/value head has read goes. */

@@ -16,6 +16,9 @@ typedef float Half __attribute__((vector_size(32)));
 typedef float Quarter __attribute__((vector_size(16)));
 typedef float QuarterAnywhere __attribute__((vector_size(16), aligned(4)));
 
+INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
 INLINE Lanes loaded(const float *at) { return *(const Lanes *)at; }
 
 /* The first `count` floats, and zeros. */

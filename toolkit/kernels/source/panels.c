@@ -28,28 +28,12 @@ typedef struct {
     atomic_int *failed;
 } Job;
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-/* Up to SIDE rows of some inputs, as columns that are `step` apart; zeros for what is not there. */
-static void turn(const float *from, int64_t stride, int64_t rows, int64_t inputs, float *to,
-                 int64_t step) {
-    for (int64_t at = 0; at < inputs; at += SIDE, to += SIDE * step) {
-        int64_t count = smaller(SIDE, inputs - at);
-        __mmask16 there = (__mmask16)((1u << count) - 1);
-        __m512i r[SIDE];
-        for (int i = 0; i < SIDE; i++)
-            r[i] = i < rows ? _mm512_maskz_loadu_epi32(there, from + i * stride + at)
-                            : _mm512_setzero_si512();
-        transpose(r);
-        for (int64_t i = 0; i < count; i++) _mm512_storeu_si512(to + i * step, r[i]);
-    }
-}
-
 static void columns_part(const void *job, int64_t block) {
     const Job *j = job;
     const Product *p = &j->p;
-    turn(p->x + block * ROWS * p->inputs, p->inputs, smaller(ROWS, p->rows - block * ROWS),
-         p->inputs, j->columns + block * p->inputs * SIDE, SIDE);
+    int64_t first = block * ROWS;
+    into_columns(p->x + first * p->inputs, p->inputs, smaller(ROWS, p->rows - first), p->inputs,
+                 j->columns + block * p->inputs * SIDE, SIDE);
 }
 
 /* y = onto + columns of x . a panel, over some inputs. */
@@ -108,7 +92,7 @@ static void panels_part(const void *job, int64_t part) {
     for (int64_t at = 0; at < p->inputs; at += j->run) {
         int64_t run = smaller(j->run, p->inputs - at);
         for (int64_t side = 0; side < end - out; side += SIDE)
-            turn(p->kernel + (out + side) * p->inputs + at, p->inputs,
+            into_columns(p->kernel + (out + side) * p->inputs + at, p->inputs,
                  smaller(SIDE, end - out - side), run,
                  panels + side / PANEL * size + side % PANEL, PANEL);
         for (int64_t row = first; row < smaller(last, p->rows); row += ROWS)

@@ -23,8 +23,6 @@ typedef struct {
     int64_t from, to;
 } Rows;
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 static int64_t groups_in(int64_t rows) { return (rows + MOST_ROWS - 1) / MOST_ROWS; }
 
 /* The rows of one of some groups of nearly equal size. */

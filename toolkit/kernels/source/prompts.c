@@ -99,20 +99,7 @@ INLINE void weigh(Block *b, int64_t from, int64_t count, float scale) {
     memcpy(b->total, total, sizeof total);
 }
 
-/* `count` rows of x as columns, or the other way round; zeros for rows that are not there. */
-static void as_columns(const float *x, int64_t count, int64_t width, float *columns) {
-    for (int64_t row = 0; row < QUERIES; row += SIDE)
-        for (int64_t at = 0; at < width; at += SIDE) {
-            __m512i r[SIDE];
-            for (int i = 0; i < SIDE; i++)
-                r[i] = row + i < count ? _mm512_loadu_si512(x + (row + i) * width + at)
-                                       : _mm512_setzero_si512();
-            transpose(r);
-            for (int i = 0; i < SIDE; i++)
-                _mm512_store_si512(columns + (at + i) * QUERIES + row, r[i]);
-        }
-}
-
+/* What `count` queries have read, as rows. */
 static void as_rows(const Block *b, int64_t count, int64_t width, float *const to[QUERIES]) {
     for (int64_t row = 0; row < count; row += SIDE)
         for (int64_t at = 0; at < width; at += SIDE) {
@@ -132,14 +119,14 @@ void side_by_side_part(const void *given, int64_t part) {
     const Attention *a = &job->a;
     int64_t blocks = a->batch * job->blocks, batch = part % blocks / job->blocks;
     int64_t own = part / blocks, head = batch * a->both + own, queries = a->group * a->length;
-    int64_t query = part % job->blocks * QUERIES, count = least(QUERIES, queries - query);
+    int64_t query = part % job->blocks * QUERIES, count = smaller(QUERIES, queries - query);
     int64_t from = INT64_MAX, past = 0;
     float *to[QUERIES];
     Block b = {0};
     for (int64_t i = 0; i < QUERIES; i++) {
-        int64_t last = last_seen(a, batch, query + least(i, count - 1)), first = first_seen(a, last);
+        int64_t last = last_seen(a, batch, query + smaller(i, count - 1)), first = first_seen(a, last);
         b.first[i / LANES][i % LANES] = (int32_t)first, b.last[i / LANES][i % LANES] = (int32_t)last;
-        from = least(from, first), past = most(past, last + 1);
+        from = smaller(from, first), past = larger(past, last + 1);
         if (i < count) to[i] = place_of(a, batch, own, query + i);
     }
     size_t size = (size_t)((past - from + a->width) * QUERIES) * sizeof(float);
@@ -149,7 +136,9 @@ void side_by_side_part(const void *given, int64_t part) {
         return;
     }
     b.weights = b.columns + a->width * QUERIES;
-    as_columns(job->queries + (head * queries + query) * a->width, count, a->width, b.columns);
+    const float *x = job->queries + (head * queries + query) * a->width;
+    for (int64_t row = 0; row < QUERIES; row += SIDE)
+        into_columns(x + row * a->width, a->width, count - row, a->width, b.columns + row, QUERIES);
     const float *keys = a->keys + head * a->slots * a->width;
     const float *values = a->values + head * a->slots * a->width;
     meet(keys + from * a->width, past - from, a->width, b.columns, b.weights);

@@ -44,8 +44,6 @@ void ask_for_tiles(void) {
 
 int has_tiles(void) { return atomic_load(&allowed); }
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* `count` numbers as three times 32 pieces, with zeros beyond the last. */
 INLINE void split(const float *from, int64_t count, __m512i pieces[PIECES]) {
     uint32_t mask = count < STEP ? (1u << count) - 1 : ~0u;

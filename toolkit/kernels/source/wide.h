@@ -31,6 +31,22 @@ INLINE void transpose(__m512i r[SIDE]) {
     }
 }
 
+/* Up to SIDE rows of `width` numbers, `stride` apart, as columns that are `step` apart; zeros for rows
+   that are not there. */
+INLINE void into_columns(const float *from, int64_t stride, int64_t rows, int64_t width, float *to,
+                         int64_t step) {
+    for (int64_t at = 0; at < width; at += SIDE, to += SIDE * step) {
+        int64_t count = smaller(SIDE, width - at);
+        __mmask16 there = (__mmask16)((1u << count) - 1);
+        __m512i r[SIDE];
+        for (int i = 0; i < SIDE; i++)
+            r[i] = i < rows ? _mm512_maskz_loadu_epi32(there, from + i * stride + at)
+                            : _mm512_setzero_si512();
+        transpose(r);
+        for (int64_t i = 0; i < count; i++) _mm512_storeu_si512(to + i * step, r[i]);
+    }
+}
+
 #if defined(__AMX_TILE__)
 /* All tiles are of 16 rows of 64 bytes. */
 INLINE void open_tiles(void) {
