@@ -16,7 +16,7 @@ from experiments.benchmarks.rounds import Round, Turn, interleave
 from experiments.benchmarks.settings import Settings
 from experiments.benchmarks.subject import Subject
 
-PASSES = 3
+PASSES = 2
 """Of the memory's yardstick, before and after each turn."""
 FOLDERS = re.compile(r"(?:/[^\s/'\":]+)+/")
 """Paths of the machine, which have no place in a report."""

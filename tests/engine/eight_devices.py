@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 import toolkit
 from tests.engine import meshes
+from tests.engine.test_warmup import any_jobs, serve
 from tests.models import test_adapter
 from tests.models.test_family_logits import golden
 from tests.models.tiny_families import CASES, prompts, weights, write_case
@@ -124,6 +126,16 @@ def test_two_models_share_the_devices(folder, expected):
     ):
         for found in threads.map(meshes.answers, (first, second)):
             meshes.check_same(found, expected)
+
+
+def test_a_warm_mesh_compiles_nothing(folder):
+    with toolkit.load(folder, max_batch=meshes.BATCH, mesh={"data": 2, "model": 2}) as lm:
+        new = lm.warm_up(rows=meshes.BATCH, tokens=64)
+        assert new == len(lm.stats().compiles) > 20
+        rng = random.Random(5)
+        for _ in range(5):
+            serve(lm.engine, any_jobs(rng, rng.randint(1, meshes.BATCH), 64))
+        assert lm.stats().compiles[new:] == []
 
 
 def test_each_device_holds_its_part(folder):

@@ -209,7 +209,7 @@ def test_programs_stay_while_there_is_room(tmp_path, monkeypatch):
 CHILD = """
 import sys, toolkit
 with toolkit.load(sys.argv[1]) as lm:
-    lm.complete("q", max_tokens=3)
+    lm.complete("q", max_tokens=3, ignore_eos=True)
     print(len(lm.stats().compiles), lm.stats().from_disk, "on disk" in repr(lm.stats()))
 """
 

@@ -26,6 +26,7 @@ def test_serve_answers_until_it_is_told_to_stop(tmp_path: Path):
     command = [sys.executable, "-m", "toolkit", "serve", "--model", name, "--port", "0"]
     command += ["--api-key-file", str(tmp_path / "keys"), "--rate-limit", "2/hour"]
     command += ["--max-queue", "4", "--max-batch", "2", "--top-logprobs", "3"]
+    command += ["--warm-up", "2x32"]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -58,6 +59,7 @@ def test_serve_answers_until_it_is_told_to_stop(tmp_path: Path):
         "200", "200", "200", "401", "429", "429",
     ]  # fmt: skip
     assert "hunter" not in errors
+    assert "ahead of the first call" in errors
 
 
 def test_several_models_on_one_server(tmp_path: Path):
@@ -90,6 +92,9 @@ def test_several_models_on_one_server(tmp_path: Path):
     [
         ("--max-queue", "0", "--max-queue"),
         ("--max-batch", "0", "--max-batch"),
+        ("--warm-up", "many", "`--warm-up` must be ROWSxTOKENS, as 16x512, got 'many'."),
+        ("--warm-up", "65x16", "`--warm-up 65x16`: `rows` must be a whole number, in [1, 64]"),
+        ("--warm-up", "2x65", "`--warm-up 2x65`: `tokens` must be a whole number, in [2, 64]"),
         ("--rate-limit", "many", "`rate_limit`"),
         ("--rate-limit", "0/minute", "`rate_limit`"),
         ("--request-timeout", "0", "`request_timeout` must be seconds above 0, got 0.0."),

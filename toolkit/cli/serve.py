@@ -20,6 +20,9 @@ def serve(
     mesh: Annotated[
         str | None, typer.Option(help="Devices to divide it among, as data=2,model=4.")
     ] = None,
+    warm_up: Annotated[
+        str | None, typer.Option(help="Compile first what ROWSxTOKENS need, as 16x512.")
+    ] = None,
     strict: Annotated[bool, typer.Option(help="The same bits whatever runs beside.")] = False,
     api_key_file: Annotated[
         Path | None,
@@ -47,6 +50,7 @@ def serve(
     if not keys and host not in ("127.0.0.1", "::1", "localhost"):
         logging.warning("%s may be reached by other machines and wants no key", host)
     limits, sizes = toolkit.Limits(max_logprobs=top_logprobs), sizes_of(mesh)
+    ahead = extent_of(warm_up)
     with contextlib.ExitStack() as stack:
         lms = [
             stack.enter_context(
@@ -61,6 +65,12 @@ def serve(
             )
             for name in model or [None]
         ]
+        if ahead is not None:
+            try:
+                for lm in lms:
+                    lm.warm_up(*ahead)
+            except toolkit.InvalidRequest as error:
+                raise typer.BadParameter(f"`--warm-up {warm_up}`: {error}") from None
         try:
             server = toolkit.serve(
                 lms,
@@ -88,6 +98,16 @@ def sizes_of(mesh: str | None) -> dict[str, int] | None:
         return {axis: int(size) for axis, size in (p.split("=") for p in mesh.split(","))}
     except ValueError:
         raise typer.BadParameter(f"`--mesh` must be as data=2,model=4, got {mesh!r}.") from None
+
+
+def extent_of(warm_up: str | None) -> tuple[int, int] | None:
+    """`16x512` as rows and tokens."""
+    if warm_up is None:
+        return None
+    rows, _, tokens = warm_up.partition("x")
+    if not (rows.isdecimal() and tokens.isdecimal()):
+        raise typer.BadParameter(f"`--warm-up` must be ROWSxTOKENS, as 16x512, got {warm_up!r}.")
+    return int(rows), int(tokens)
 
 
 def _api_keys(file: Path | None) -> list[str]:

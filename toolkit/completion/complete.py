@@ -32,6 +32,7 @@ from toolkit.completion.scores import (
 )
 from toolkit.completion.shapes import StrictChunk
 from toolkit.completion.text import Tokenizer
+from toolkit.completion.warm import warm_up
 from toolkit.engine.engine import Engine
 from toolkit.engine.stats import Stats
 from toolkit.errors import InvalidRequest
@@ -124,6 +125,19 @@ class LM:
         back, in order. The choice is tokenised on its own, without a space put in front.
         """
         return score_choices(self, prompts, choices)
+
+    def warm_up(self, rows: int = 1, tokens: int = 256, **parameters: Unpack[Parameters]) -> int:
+        """Compile programs ahead of the first request, or read them from disk; how many were new.
+
+        Afterwards up to `rows` sequences at a time, each of up to `tokens` tokens of prompt and
+        completion, compile nothing. On CPU one program serves every parameter; an accelerator has
+        one for each mix, and those that `parameters` ask for are compiled. Three of them count
+        everywhere: `prompt_logprobs`, `guided_choice` and more than 20 `logprobs`. Without this a
+        program is compiled when a request first needs it.
+
+        Raises InvalidRequest for sizes beyond `max_batch` and the context.
+        """
+        return warm_up(self, rows, tokens, parameters)
 
     def stats(self) -> Stats:
         """What the engine has done so far."""

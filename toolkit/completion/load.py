@@ -17,6 +17,7 @@ import numpy as np
 
 from toolkit import kernels as library
 from toolkit.completion.complete import LM
+from toolkit.completion.counts import check_count
 from toolkit.completion.parameters import Parameters
 from toolkit.completion.record import Completion
 from toolkit.completion.request import DEFAULT_LIMITS, Limits
@@ -75,11 +76,11 @@ def load(
     UnsupportedModel for a model that cannot be had, each with what to do about it.
     """
     _check_model(model)
-    _check_count("max_batch", max_batch, 1, scheduler.ROWS[-1])
-    _check_count("max_waiting", max_waiting, 1, sys.maxsize)
-    _check_count("prefix_bytes", prefix_bytes, 0, sys.maxsize)
+    check_count("max_batch", max_batch, 1, scheduler.ROWS[-1])
+    check_count("max_waiting", max_waiting, 1, sys.maxsize)
+    check_count("prefix_bytes", prefix_bytes, 0, sys.maxsize)
     if context is not None:
-        _check_count("context", context, 1, sys.maxsize)
+        check_count("context", context, 1, sys.maxsize)
     folder = catalog.resolve(model)
     keep_programs(catalog.models_directory().parent / "programs")
     config = checkpoint.quantised(checkpoint.load_config(folder), quant)
@@ -121,13 +122,6 @@ def _check_model(model: object) -> None:
     if not isinstance(model, str | Path | None):
         message = f"`model` must be a name or a path, got {model!r:.80}."
         raise InvalidRequest(f"{message} None is the embedded default.", param="model")
-
-
-def _check_count(name: str, value: object, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        limit = f"{low} or more" if high == sys.maxsize else f"in [{low}, {high}]"
-        message = f"`{name}` must be a whole number, {limit}; got {value!r:.80}."
-        raise InvalidRequest(f"{message} Leave it out for the default.", param=name)
 
 
 def _rows(

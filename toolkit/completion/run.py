@@ -3,6 +3,7 @@ what."""
 
 from __future__ import annotations
 
+import functools
 import queue
 import secrets
 import sys
@@ -60,8 +61,9 @@ class Run:
             fim=lm.tokenizer.fim is not None,
             limits=lm.limits,
         )
+        job = functools.partial(job_of, lm, request, self.seed)
         self.candidates = [
-            Candidate(prompt, number, self._job(prompt, number, budget), request, lm.tokenizer)
+            Candidate(prompt, number, job(prompt, number, budget), request, lm.tokenizer)
             for prompt, budget in zip(self.prompts, budgets, strict=True)
             for number in range(request.best_of)
         ]
@@ -79,24 +81,6 @@ class Run:
         self._by_ticket = dict(zip(tickets, self.candidates, strict=True))
         for ticket, candidate in self._by_ticket.items():
             candidate.ticket = ticket
-
-    def _job(self, prompt: PromptPart, number: int, budget: int) -> Job:
-        request, tokenizer = self.request, self.lm.tokenizer
-        params = sampling_params(request, number, self.seed, tokenizer.eos_ids)
-        vocab = tokenizer.vocab_size
-        return Job(
-            prompt=prompt.ids,
-            params=params,
-            max_tokens=budget,
-            report=Report(
-                top=alternatives(request.logprobs, vocab),
-                details=request.details,
-                processed=request.logprobs_mode == "processed",
-            ),
-            stop_ids=frozenset(params.stop_ids),
-            guide=self.lm.guide(request.guided_choice) if request.guided_choice else None,
-            score=prompt_score(request, vocab),
-        )
 
     # --- while it runs ----------------------------------------------------------------------------
 
@@ -283,6 +267,27 @@ class Stream(Iterator[T]):
 
     def __del__(self) -> None:
         self.close()
+
+
+def job_of(
+    lm: LM, request: CompletionRequest, seed: int, prompt: PromptPart, number: int, budget: int
+) -> Job:
+    """What the engine is asked for candidate `number` of one of a request's prompts."""
+    tokenizer, vocab = lm.tokenizer, lm.tokenizer.vocab_size
+    params = sampling_params(request, number, seed, tokenizer.eos_ids)
+    return Job(
+        prompt=prompt.ids,
+        params=params,
+        max_tokens=budget,
+        report=Report(
+            top=alternatives(request.logprobs, vocab),
+            details=request.details,
+            processed=request.logprobs_mode == "processed",
+        ),
+        stop_ids=frozenset(params.stop_ids),
+        guide=lm.guide(request.guided_choice) if request.guided_choice else None,
+        score=prompt_score(request, vocab),
+    )
 
 
 def prompt_part(lm: LM, request: CompletionRequest, index: int) -> PromptPart:

@@ -31,7 +31,6 @@ class Batch:
         self.steps, self.dtype = steps, dtype
         self.slots = 0
         self._scheduler, self._stats = scheduler, stats
-        self._on_cpu = jax.default_backend() == "cpu"
         self._state: DecodeState | None = None
         self._rows: Rows | None = None
         self._shared: SharedPrefixes | None = None
@@ -46,7 +45,7 @@ class Batch:
     @property
     def shape(self) -> str:
         """Names the programs of this size."""
-        return f"rows={len(self._scheduler.rows)}, slots={self.slots}"
+        return shape_of(len(self._scheduler.rows), self.slots)
 
     @property
     def bucket(self) -> str:
@@ -196,10 +195,18 @@ class Batch:
         if attends_by_kernel(self.steps.config):
             self._lent = shared_slots([ticket.lineage if ticket else {} for ticket in seats])
             self._shared = self.steps.put(SharedPrefixes(*np.asarray(self._lent, np.int32).T))
-        top = max((t.job.report.top for t in seats if t), default=0)
-        top = min(bucket(top, TOP), self.steps.config.vocab_size)
-        if self._on_cpu:  # one program for all
-            self._variant = Variant(top=top)
-        else:
-            guided = [bool(t and t.job.guide) for t in seats]
-            self._variant = Variant.needed(rows, guided, top=top)
+        guided = [bool(t and t.job.guide) for t in seats]
+        self._variant = variant_of(rows, guided, self.steps.config.vocab_size)
+
+
+def shape_of(rows: int, slots: int) -> str:
+    """A size, as the names of its programs have it."""
+    return f"rows={rows}, slots={slots}"
+
+
+def variant_of(rows: Rows, guided: Sequence[bool], vocab: int) -> Variant:
+    """The program for these rows (NumPy arrays): on CPU one for all."""
+    top = min(bucket(int(np.max(rows.top)), TOP), vocab)
+    if jax.default_backend() == "cpu":
+        return Variant(top=top)
+    return Variant.needed(rows, guided, top=top)

@@ -88,10 +88,12 @@ class Engine:
         self.steps, self.leaves = Steps.of(decoder, split)
         self.dtype = self.leaves[0].dtype
         self._on_cpu = jax.default_backend() == "cpu"
+        self.blocks = [1 << i for i in range((1 if self._on_cpu else BLOCK).bit_length())]
+        """Decode steps that one dispatch may hold."""
         self._weight_bytes = sum(leaf.nbytes for leaf in self.leaves)
         if decoder.head is not None:  # of the embedding only the rows of a step's tokens are read
             self._weight_bytes -= decoder.embedding[...].nbytes
-        self.stats = Stats(self.steps.traces, reads_memory=self._on_cpu)
+        self.stats = Stats(reads_memory=self._on_cpu)
         self._prefixes = Prefixes(prefix_bytes)
         self._scheduler = Scheduler(limits)
         self._wake = threading.Condition()
@@ -351,7 +353,7 @@ class Engine:
     def _decode(self) -> bool:
         """Send one more block if some row still needs tokens; whether one was sent."""
         scheduler = self._scheduler
-        count = scheduler.block(1 if self._on_cpu else BLOCK)
+        count = scheduler.block(self.blocks[-1])
         if not count:
             return False
         self._batch.fit(0, scheduler.wanted_slots(count))

@@ -76,15 +76,13 @@ class Prefill:
     def top(self) -> int:
         """Alternatives that the program computes: none, or a bucket that holds those asked for."""
         asked = max(job.score or 0 for job in self.jobs)
-        return min(bucket(asked, TOP), self.steps.config.vocab_size) if asked else 0
+        return alternatives(asked, self.steps.config.vocab_size)
 
     @property
     def program(self) -> str:
         """Name of the program that the next chunk runs."""
-        shape = self.shape or Shape(1, self._chunk, self._chunk)
-        size = f"{shape.width}, packed={shape.tokens}" if shape.packed else f"{shape.width}"
-        kind = "prefill" if self.jobs[0].score is None else f"score, top={self.top}"
-        return f"{kind}[rows={shape.rows}, tokens={size}, slots={self.slots}]"
+        top = None if self.jobs[0].score is None else self.top
+        return program_of(self.shape or lone(self._chunk), self.slots, top)
 
     @property
     def _chunk(self) -> int:
@@ -93,7 +91,7 @@ class Prefill:
 
     def advance(self) -> int:
         """Send one more chunk to the device; how many tokens of prompts it held."""
-        shape = self.shape or Shape(1, self._chunk, self._chunk)
+        shape = self.shape or lone(self._chunk)
         ids = [job.prompt[self.start :][: shape.width] for job in self.jobs]
         counts = [len(own) for own in ids]
         sizes = counts if shape.packed else [shape.width] * len(ids)
@@ -144,6 +142,23 @@ class Prefill:
 
         count = len(job.prompt) - 1
         return PromptScores(**{x.name: joined(x.name) for x in dataclasses.fields(PromptScores)})
+
+
+def lone(chunk: int) -> Shape:
+    """What a call for one prompt holds."""
+    return Shape(1, chunk, chunk)
+
+
+def program_of(shape: Shape, slots: int, top: int | None) -> str:
+    """The name of a program; `top` None scores nothing."""
+    size = f"{shape.width}, packed={shape.tokens}" if shape.packed else f"{shape.width}"
+    kind = "prefill" if top is None else f"score, top={top}"
+    return f"{kind}[rows={shape.rows}, tokens={size}, slots={slots}]"
+
+
+def alternatives(asked: int, vocab: int) -> int:
+    """How many a program computes that serves those who ask for this many."""
+    return min(bucket(asked, TOP), vocab) if asked else 0
 
 
 def _laid(lists: Sequence[Sequence[int]], first: np.ndarray, shape: Shape) -> np.ndarray:

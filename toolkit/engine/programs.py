@@ -40,6 +40,16 @@ def keep_programs(folder: Path) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+def programs_traced() -> int:
+    """Programs of any engine that this thread has traced so far, to compile or to read them."""
+    return getattr(_here, "traced", 0)
+
+
+def note_trace() -> None:
+    """Count one for this thread."""
+    _here.traced = programs_traced() + 1
+
+
 def programs_read() -> int:
     """Programs that this thread has read from disk so far, instead of compiling them."""
     return getattr(_here, "read", 0)

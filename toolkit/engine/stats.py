@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 from toolkit.engine.bandwidth import read_bandwidth
-from toolkit.engine.programs import programs_read
+from toolkit.engine.programs import programs_read, programs_traced
 
 log = logging.getLogger("toolkit.engine")
 
@@ -20,7 +20,6 @@ class Stats:
     """Counters of one engine. `compiles` names the programs with the seconds that each took to
     compile, or to read from disk."""
 
-    traces: collections.Counter[str]
     reads_memory: bool = True
     """Whether the weights lie in the memory that `read_bandwidth` measures (CPU)."""
     compiles: list[tuple[str, float]] = dataclasses.field(default_factory=list)
@@ -59,19 +58,24 @@ class Stats:
     @contextlib.contextmanager
     def watch(self, program: str) -> Iterator[None]:
         """Note a compilation if the call inside makes one, and say so in the log."""
-        before, began, read = sum(self.traces.values()), time.perf_counter(), programs_read()
+        before, began, read = programs_traced(), time.perf_counter(), programs_read()
         yield
-        if sum(self.traces.values()) > before:
-            seconds = time.perf_counter() - began
-            self.compiles.append((program, seconds))
-            self.from_disk += programs_read() > read
-            log.info(
-                "%s %s in %.1f s: the first call of this shape. Later calls reuse it, other "
-                "processes find it on disk; values of parameters never compile",
-                "read" if programs_read() > read else "compiled",
-                program,
-                seconds,
-            )
+        if programs_traced() > before:
+            found = programs_read() > read
+            self.note(program, time.perf_counter() - began, found=found, why="the first call")
+
+    def note(self, program: str, seconds: float, *, found: bool, why: str) -> None:
+        """A program that was compiled, or `found` on disk."""
+        self.compiles.append((program, seconds))
+        self.from_disk += found
+        log.info(
+            "%s %s in %.1f s: %s of this shape. Later calls reuse it, other processes find it on "
+            "disk; values of parameters never compile",
+            "read" if found else "compiled",
+            program,
+            seconds,
+            why,
+        )
 
     def __repr__(self) -> str:
         seconds = sum(s for _, s in self.compiles)

@@ -27,6 +27,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from toolkit import kernels
+from toolkit.engine.programs import note_trace
 from toolkit.engine.scheduler import SLOTS
 from toolkit.engine.state import (
     DRAWN,
@@ -72,6 +73,11 @@ class Steps:
     """Where each leaf lies on the mesh."""
     traces: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     """How often each function was traced: a second trace is a second program."""
+
+    def traced(self, name: str) -> None:
+        """Called in each function's body: it runs once for each program."""
+        self.traces[name] += 1
+        note_trace()
 
     @classmethod
     def of(cls, decoder: Decoder, split: Split | None = None) -> tuple[Steps, tuple]:
@@ -181,7 +187,7 @@ class Steps:
         the cache, of R rows, is donated. Without a packing R is B."""
 
         def body(leaves, cache, tokens, start, last, packing):
-            self.traces["prefill"] += 1
+            self.traced("prefill")
             decoder = self.rebuild(leaves)
             hidden, cache = decoder(tokens, start, cache, packing)
             return cache, self._final_logits(decoder, hidden, last)
@@ -198,7 +204,7 @@ class Steps:
         """
 
         def body(top, leaves, cache, tokens, start, last, packing, targets):
-            self.traces["prefill_scored"] += 1
+            self.traced("prefill_scored")
             decoder = self.rebuild(leaves)
             hidden, cache = decoder(tokens, start, cache, packing)
             rows = min(SCORE_ROWS if self.config.kernels is None else MORE_ROWS, tokens.size)
@@ -226,14 +232,16 @@ class Steps:
         """Each row's own cache and logits; one row's cache is passed on as it is."""
         if rows == 1:
             return [(cache, logits[0])]
-        return self._rows_apart(cache, logits, rows)
+        return self.apart(cache, logits, rows)
 
     @functools.cached_property
-    def _rows_apart(self):
+    def apart(self):
+        """`(cache, logits[R, V], rows) -> [(cache, logits[V])]` of more than one row."""
+
         heads = self.part.kv_heads
 
         def body(cache: KVCache, logits):
-            self.traces["rows_apart"] += 1
+            self.traced("rows_apart")
 
             def part(row):
                 return jax.tree.map(lambda x: x[row * heads : (row + 1) * heads], cache)
@@ -253,7 +261,7 @@ class Steps:
         heads, vocab = self.part.kv_heads, self.part.vocab_size
 
         def body(state: DecodeState, cache: KVCache, logits, arrival: Arrival) -> DecodeState:
-            self.traces["insert"] += 1
+            self.traced("insert")
             row, mine = self._here(jnp.asarray(arrival.row), len(state.token))
 
             def put(old, new):
@@ -287,7 +295,7 @@ class Steps:
         donated."""
 
         def body(variant: Variant, state, rows, tables, pending):
-            self.traces["first"] += 1
+            self.traced("first")
             with kernels.using(*self._sampling):
                 drawn = sample(state.logits, rows, state.history, tables, variant)
                 state = accept(state, drawn.token, tables, pending)
@@ -307,7 +315,7 @@ class Steps:
         state is donated."""
 
         def body(count: int, variant: Variant, leaves, state, rows, tables, shared):
-            self.traces["decode"] += 1
+            self.traced("decode")
             decoder = self.rebuild(leaves)
 
             def step(state: DecodeState, _):
@@ -338,7 +346,7 @@ class Steps:
         heads = self.part.kv_heads
 
         def body(state: DecodeState, row: Int[Array, "1"]) -> DecodeState:
-            self.traces["take_row"] += 1
+            self.traced("take_row")
 
             def take(x):
                 own = jax.lax.dynamic_slice_in_dim(x, row[0] * heads, heads)
@@ -361,7 +369,7 @@ class Steps:
         heads = self.part.kv_heads
 
         def body(state: DecodeState, one: DecodeState, row) -> DecodeState:
-            self.traces["put_row"] += 1
+            self.traced("put_row")
 
             def put(old, new):
                 new = resized(new, old.shape[1])
@@ -385,7 +393,7 @@ class Steps:
         """`(cache, slots) -> cache`: a copy of one prompt's cache in another bucket of slots."""
 
         def body(slots: int, cache: KVCache) -> KVCache:
-            self.traces["stretch"] += 1
+            self.traced("stretch")
             return jax.tree.map(lambda x: resized(x, slots), cache)
 
         def run(cache: KVCache, slots: int) -> KVCache:

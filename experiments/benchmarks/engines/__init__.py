@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 OURS, HUGGING_FACE, LLAMA, NAIVE = "toolkit", "transformers", "llama-cpp-python", "naive JAX loop"
-OURS_STRICT, OURS_INT8, OURS_PARTS = f"{OURS}, strict mode", f"{OURS}, int8", f"{OURS}, a step"
+OURS_MODES, OURS_INT8, OURS_PARTS = f"{OURS} in one process", f"{OURS}, int8", f"{OURS}, a step"
 OURS_XLA = f"{OURS}, no kernels"
 DEVICE, HUGGING_FACE_DEVICE = f"{OURS}, the engine", f"{HUGGING_FACE}, static cache"
 """On an accelerator."""
@@ -13,7 +13,7 @@ SERVED_HF = f"{HUGGING_FACE} serve"
 
 MODULES = {
     OURS: "ours",
-    OURS_STRICT: "ours_strict",
+    OURS_MODES: "ours_modes",
     OURS_INT8: "ours_int8",
     OURS_PARTS: "ours_parts",
     OURS_XLA: "ours_xla",
@@ -28,7 +28,7 @@ MODULES = {
 }
 """Engine -> its module."""
 
-HOME = (OURS, OURS_STRICT, OURS_INT8, OURS_PARTS, OURS_XLA, NAIVE, DEVICE, SERVED)
+HOME = (OURS, OURS_MODES, OURS_INT8, OURS_PARTS, OURS_XLA, NAIVE, DEVICE, SERVED)
 """Engines that run in the project's own environment."""
 
 PACKAGES = {

@@ -99,6 +99,11 @@ class Engine:
             together=True,
         )
 
+    def warm_up(self, rows: int, tokens: int) -> dict[str, Any]:
+        """Compile ahead what such sizes need."""
+        programs, turn = self._timed(lambda: self.lm.warm_up(rows, tokens))
+        return {"programs": programs, "read": self.lm.stats().from_disk, **turn}
+
     def mixture(self, groups: list[list[dict[str, Any]]]) -> dict[str, Any]:
         """Requests of every kind, in groups that arrive together; the programs that they needed."""
         compiled = len(self.lm.stats().compiles)

@@ -17,19 +17,16 @@ from experiments.benchmarks.targets import Target
 CASE, MOST = "all", 8
 """At most this many requests arrive together."""
 
-WARM = range(3, 13)
-"""Seeds of the requests before, a round of as many each."""
-QUIET = 2
-"""Rounds in a row without a compilation after which the engine is warm. How many rows meet depends
-on chance, so that the change from one size of the batch to another can come up late."""
+ROWS, TOKENS = 4 * MOST, 128
+"""Sizes that the engine is warmed up for: a request has up to 4 candidates of up to 108 tokens."""
 
 
 def run(settings: Settings, subject: Subject, python: Python) -> Result:
-    """Measure. The engine is warmed with random requests of other seeds."""
+    """Measure."""
     count = settings.pick(check=6, default=200, full=1000)
     vocabulary = 1 + max(subject.corpus)
     with Contest(settings, subject, python, engines=(OURS,)) as contest:
-        warmed = warm(contest, count, vocabulary)
+        warmed = contest.workers[OURS].ask("warm_up", rows=ROWS, tokens=TOKENS)
         contest.add(CASE, OURS, "mixture", warm=(), groups=groups(2, count, vocabulary))
         rounds = contest.play(1)
     (turn,) = (turns[CASE][OURS] for turns in rounds[:1])
@@ -55,8 +52,9 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
         ],
         notes=[
             f"Prompts, parameters, `n`, seeds and lengths are random; 1 to {MOST} requests arrive "
-            f"together. The engine was warmed with {warmed} other random requests: until "
-            f"{QUIET * count} in a row had compiled nothing, or there were {len(WARM) * count}.",
+            f"together. Before them came `lm.warm_up(rows={ROWS}, tokens={TOKENS})`: "
+            f"{warmed['programs']} programs in {warmed['seconds']:.0f} s, {warmed['read']} of them "
+            "found on disk.",
         ],
         targets=[
             Target(
@@ -67,23 +65,12 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
                 unit="",
                 digits=0,
                 smaller=True,
-                limit="a batch shape came up that the requests before had not had",
+                limit="a size came up that the warm-up had not foreseen",
             )
         ]
         if settings.size != "check"
         else [],
     )
-
-
-def warm(contest: Contest, count: int, vocabulary: int) -> int:
-    """Ask until nothing new is compiled; how many requests that took."""
-    quiet = 0
-    for rounds, seed in enumerate(WARM, start=1):
-        turn = contest.workers[OURS].ask("mixture", groups=groups(seed, count, vocabulary))
-        quiet = 0 if turn["compiled"] else quiet + 1
-        if quiet == QUIET:
-            return rounds * count
-    return len(WARM) * count
 
 
 def groups(seed: int, count: int, vocabulary: int) -> list[list[dict[str, Any]]]:

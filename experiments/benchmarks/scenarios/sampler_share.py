@@ -25,7 +25,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
         contest.workers[OURS_PARTS].ask("prepare", mixes=mixes, rows=rows, slots=SLOTS)
         for mix in mixes:
             contest.add(case, OURS_PARTS, "part", variant=mix, warm=(), steps=steps)
-        rounds = contest.play(5)
+        rounds = contest.play(3)
     summary = {
         mix: {
             "step_seconds": spread(rounds, case, f"{OURS_PARTS}, {mix}", lambda t: t["step"]),

@@ -35,15 +35,15 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
     given = {"ids": subject.prompt(length), "count": count}
     one = ({"asked": asked[:1], "count": 4},)
     whole = settings.size == "full"
-    half = asked if whole else asked[: len(asked) // 2]
-    quarter = asked if whole else asked[: max(1, len(asked) // 4)]
+    some = asked if whole else asked[: max(1, len(asked) // 4)]
+    few = asked if whole else asked[: max(1, len(asked) // 7)]
     with Contest(settings, subject, python, engines=engines, context=length + count) as contest:
         for engine, way, mine, warm in (
             (OURS, "together", asked, ({}, {})),
-            (OURS, "one after another", half, one),
-            (HUGGING_FACE, "dynamic cache", quarter, one),
-            (HUGGING_FACE, "static cache, compiled", quarter, ({"asked": asked[:1]},)),
-            (LLAMA, "F32 GGUF", half, one),
+            (OURS, "one after another", some, one),
+            (HUGGING_FACE, "dynamic cache", few, one),
+            (HUGGING_FACE, "static cache, compiled", few, ({"asked": asked[:1]},)),
+            (LLAMA, "F32 GGUF", some, one),
         ):
             check = made(len(mine) * count)
             contest.add(

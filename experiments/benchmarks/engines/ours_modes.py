@@ -1,4 +1,8 @@
-"""The toolkit in strict mode, and its promise: the same bits in any company."""
+"""The toolkit in both modes, and strict mode's promise: the same bits in any company.
+
+One process holds both, so that their weights lie in the same kind of memory: two processes of one
+program have differed by a fifth for as long as they lived.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,35 @@ from typing import Any
 
 from experiments.benchmarks.engines import ours
 
+DEFAULT, STRICT = "default mode", "strict mode"
+
 
 class Engine(ours.Engine):
-    """A model loaded with `strict=True`."""
+    """A model loaded twice."""
 
-    def __init__(self, **arguments: Any):
-        super().__init__(**arguments, strict=True)
+    def __init__(self, *, folder: str, **arguments: Any):
+        import toolkit
+
+        super().__init__(folder=folder, **arguments)
+        self.modes = {DEFAULT: self.lm, STRICT: toolkit.load(folder, strict=True)}
+
+    def about(self) -> dict[str, Any]:
+        """The ways to run it."""
+        return {"variants": list(self.modes)}
+
+    def decode(self, *args: Any, variant: str = "", **asked: Any) -> dict[str, Any]:
+        """In the mode that `variant` names."""
+        self.lm = self.modes[variant]
+        return super().decode(*args, **asked)
 
     def reproduce(self, requests: list[dict[str, Any]], companies: list[int]) -> dict[str, Any]:
-        """Run each request alone, then among others in groups of each size.
+        """Run each request alone in strict mode, then among others in groups of each size.
 
         `equal` counts the runs in company, `of` all of them, whose tokens and log-probabilities are
         those of the run alone, bit by bit; `differing` are the fields of the others that are not.
         The prompt store is emptied before each group.
         """
+        self.lm = self.modes[STRICT]
         alone = [self._bits(request) for request in requests]
         equal = of = 0
         differing: set[str] = set()

@@ -1,0 +1,278 @@
+"""Programs that are compiled before a request needs them.
+
+What a batch and its prompts call depends on sizes: rows, slots of the cache, tokens of a prompt's
+chunk. `programs` lists all that requests up to a size can meet, and `warm_up` compiles them, on
+several cores, without running any.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from toolkit.engine.batch import shape_of, variant_of
+from toolkit.engine.engine import Engine
+from toolkit.engine.groups import REUSE, SHAPES, Shape
+from toolkit.engine.job import Job
+from toolkit.engine.prefill import alternatives, lone, padded, program_of
+from toolkit.engine.programs import crowded, programs_read, programs_traced
+from toolkit.engine.scheduler import (
+    CHUNKS,
+    ROWS,
+    SLOTS,
+    Limits,
+    chunk_bucket,
+    prompt_slots,
+    row_bucket,
+    slot_bucket,
+)
+from toolkit.engine.state import Arrival
+from toolkit.engine.stats import Stats
+from toolkit.engine.steps import Steps
+from toolkit.errors import EngineClosed
+from toolkit.kernels.processor import cores
+from toolkit.models.attention import attends_by_kernel
+from toolkit.models.cache import SharedPrefixes
+from toolkit.models.packing import Packing
+from toolkit.sampling.guide import pack
+from toolkit.sampling.params import Rows
+
+log = logging.getLogger("toolkit.engine")
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A jitted function and what it will be called with: shapes stand for large arrays."""
+
+    name: str
+    function: Any
+    arguments: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What is warmed up for: up to `rows` sequences at a time, each of up to `tokens` tokens of
+    prompt and completion, that ask for what `job` does."""
+
+    job: Job
+    rows: int
+    tokens: int
+    blocks: Sequence[int]
+    """Decode steps in a dispatch."""
+
+    def batches(self, limits: Limits) -> list[tuple[int, int]]:
+        """Rows and slots of all batches."""
+        fewest = row_bucket(max(limits.min_rows, limits.groups))
+        most = row_bucket(max(self.rows, fewest))
+        return [
+            (rows, slots)
+            for rows in ROWS
+            if fewest <= rows <= most
+            for slots in _doubling(slot_bucket(1, rows), slot_bucket(self.tokens, rows))
+        ]
+
+    def caches(self) -> list[int]:
+        """Slots of a prompt on its own, also of one that goes on from another's cache."""
+        shared = (0, *range(REUSE, self.tokens))
+        most = max(prompt_slots(at + padded(self.tokens - at)) for at in shared)
+        return list(_doubling(prompt_slots(1), most))
+
+    def chunks(self) -> list[tuple[Shape, int]]:
+        """What one call computes of prompts, and the slots that it writes into."""
+        longest = chunk_bucket(self.tokens)
+        alone = [
+            (lone(chunk), slots)
+            for slots in self.caches()
+            for chunk in CHUNKS
+            if chunk <= min(slots, longest)
+        ]
+        together = [(s, prompt_slots(s.width)) for s in SHAPES if s.width <= longest]
+        return alone + together * (self.rows > 1)
+
+
+def warm_up(
+    engine: Engine,
+    job: Job,
+    *,
+    rows: int,
+    tokens: int,
+    done: Callable[[str, int], None] = lambda name, count: None,
+) -> int:
+    """Compile what requests need that ask for what `job` does: up to `rows` sequences at a time,
+    each of up to `tokens` tokens of prompt and completion. How many programs were new to this
+    process.
+
+    `done(name, count)` is called after each of `count` programs. Ends early, with a warning in the
+    log, where the system has no room for more. Raises EngineClosed.
+    """
+    if not engine.leaves:
+        raise EngineClosed("The engine is closed. Load the model again with `toolkit.load()`.")
+    sizes = Sizes(job=job, rows=rows, tokens=tokens, blocks=engine.blocks)
+    wanted = list(programs(engine.steps, engine.leaves, engine.limits, sizes))
+    stats, known = engine.stats, len(engine.stats.compiles)
+    with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
+        waiting: dict[concurrent.futures.Future[None], Program] = {}
+
+        def tell(ready: Iterable[concurrent.futures.Future[None]]) -> None:
+            for future in ready:
+                future.result()
+                done(waiting.pop(future).name, len(wanted))
+
+        try:
+            for program in wanted:
+                if crowded():
+                    log.warning(
+                        "no room for more programs; %s was the first left out", program.name
+                    )
+                    break
+                before, began = programs_traced(), time.perf_counter()
+                lowered = program.function.lower(*program.arguments)
+                traced = time.perf_counter() - began if programs_traced() > before else None
+                future = pool.submit(_compile, lowered, program.name, traced, stats)
+                waiting[future] = program
+                tell([future for future in waiting if future.done()])
+            tell(concurrent.futures.as_completed(list(waiting)))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return len(stats.compiles) - known
+
+
+def _compile(lowered: Any, name: str, traced: float | None, stats: Stats) -> None:
+    """`traced`: how long that took; None for a program that was there already."""
+    read, began = programs_read(), time.perf_counter()
+    lowered.compile()
+    if traced is not None:
+        found, seconds = programs_read() > read, traced + time.perf_counter() - began
+        stats.note(name, seconds, found=found, why="ahead of the first call")
+
+
+def programs(steps: Steps, leaves: tuple, limits: Limits, sizes: Sizes) -> Iterator[Program]:
+    """All that requests of these sizes can call."""
+    weights, dtype = _shapes(leaves, steps), leaves[0].dtype
+    caches: dict[tuple[int, int], Any] = {}
+
+    def cache(rows: int, slots: int) -> Iterator[Program]:
+        if (rows, slots) not in caches:
+            empty = Program("empty_cache", steps.empty_cache, (rows, slots, dtype))
+            caches[rows, slots] = _made(empty, steps)
+            yield empty
+
+    for slots in sizes.caches():
+        yield from cache(1, slots)
+    own = {slots: made for (_, slots), made in caches.items()}
+    for before in own.values():
+        yield from (Program("stretch", steps.stretch, (before, slots)) for slots in own)
+    for shape, slots in sizes.chunks():
+        yield from cache(shape.rows, slots)
+        yield _prompt(steps, weights, caches[shape.rows, slots], shape, slots, sizes.job)
+    for (rows, _), made in caches.items():
+        if rows > 1:
+            yield Program("rows_apart", steps.apart, (made, _logits(steps, rows), rows))
+    yield from _of_batches(steps, weights, limits, sizes, own)
+
+
+def _prompt(
+    steps: Steps, weights: tuple, cache: Any, shape: Shape, slots: int, job: Job
+) -> Program:
+    """A chunk of prompts."""
+    tokens = np.zeros(shape.tokens, np.int32).reshape(1 if shape.packed else shape.rows, -1)
+    start = last = np.zeros(shape.rows, np.int32)
+    packing = None
+    if shape.packed:
+        size = {"rows": shape.rows, "width": shape.width, "tokens": shape.tokens}
+        packing = Packing.of([1], **size)
+    args = weights, cache, tokens, start, last, packing
+    if job.score is None:
+        return Program(program_of(shape, slots, None), steps.prefill, args)
+    top = alternatives(job.score, steps.config.vocab_size)
+    return Program(program_of(shape, slots, top), steps.prefill_scored, (*args, tokens, top))
+
+
+def _of_batches(
+    steps: Steps, weights: tuple, limits: Limits, sizes: Sizes, caches: Mapping[int, Any]
+) -> Iterator[Program]:
+    """What fills, runs and moves the rows of each batch."""
+    batches = sizes.batches(limits)
+    states = {}
+    for size in (*batches, *((limits.groups, max(SLOTS, slots)) for _, slots in batches)):
+        if size not in states:
+            empty = Program("empty", steps.empty, (*size, weights[0].dtype))
+            states[size] = _made(empty, steps)
+            yield empty
+    zero, logits = np.int32(0), _logits(steps)
+    for rows, slots in batches:
+        state, name = states[rows, slots], shape_of(rows, slots)
+        source = np.zeros(limits.groups, np.int32)
+        yield Program(f"take_row[{name}]", steps.take_row, (state, source))
+        for before in sorted({max(SLOTS, slots) for _, slots in batches}):
+            one = states[limits.groups, before]
+            yield Program(f"put_row[{name}, of slots={before}]", steps.put_row, (state, one, zero))
+        for own, cache in caches.items():
+            longest = min(sizes.tokens, own)
+            for length in {slot_bucket(max(1, longest // n), 1) for n in (1, 2, 4)}:
+                prompt = np.zeros(length, np.int32)
+                arrival = Arrival(row=zero, length=zero, node=zero, prompt=prompt)
+                yield Program(f"insert[{name}]", steps.insert, (state, cache, logits, arrival))
+        yield from _decode(steps, weights, sizes, state, rows, name)
+
+
+def _decode(
+    steps: Steps, weights: tuple, sizes: Sizes, state: Any, rows: int, name: str
+) -> Iterator[Program]:
+    """The first tokens of rows, and their next ones."""
+    job = sizes.job
+    asked = Rows.stack([job.params] * rows, [job.report] * rows)
+    guides = [job.guide] if job.guide else []
+    variant = variant_of(asked, [bool(guides)] * rows, steps.config.vocab_size)
+    given = steps.put(asked, "batch"), steps.put(pack(guides)[0])
+    pending, shared = np.zeros(rows, np.bool_), None
+    if attends_by_kernel(steps.config):
+        shared = steps.put(SharedPrefixes.none(rows))
+    yield Program(f"first[{name}]", steps.first, (state, *given, pending, variant))
+    for count in sizes.blocks:
+        arguments = weights, state, *given, shared, count, variant
+        yield Program(f"decode[{name}, steps={count}]", steps.decode, arguments)
+
+
+def _made(program: Program, steps: Steps) -> Any:
+    """The shapes of what a program gives; on a mesh, where its parts lie."""
+    lowered = program.function.lower(*program.arguments)
+    if steps.split is None:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), lowered.out_info)
+    places = lowered.compile().output_shardings
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        lowered.out_info,
+        places,
+    )
+
+
+def _logits(steps: Steps, *rows: int) -> jax.ShapeDtypeStruct:
+    """Of prompts, or of one."""
+    vocab = steps.part.vocab_size
+    if steps.split is None:
+        return jax.ShapeDtypeStruct((*rows, vocab), jnp.float32)
+    place = steps.split.sharding(*[None for _ in rows], "vocab")
+    return jax.ShapeDtypeStruct((*rows, vocab * steps.split.model), jnp.float32, sharding=place)
+
+
+def _shapes(leaves: tuple, steps: Steps) -> tuple:
+    """Of the weights; on a mesh, where their parts lie."""
+    if steps.split is None:
+        return tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
+    return tuple(jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for x in leaves)
+
+
+def _doubling(first: int, last: int) -> Iterator[int]:
+    while first <= last:
+        yield first
+        first *= 2
