@@ -126,14 +126,18 @@ class LM:
         """
         return score_choices(self, prompts, choices)
 
-    def warm_up(self, rows: int = 1, tokens: int = 256, **parameters: Unpack[Parameters]) -> int:
+    def warm_up(
+        self, rows: int = 1, tokens: int | None = None, **parameters: Unpack[Parameters]
+    ) -> int:
         """Compile programs ahead of the first request, or read them from disk; how many were new.
 
-        Afterwards up to `rows` sequences at a time, each of up to `tokens` tokens of prompt and
-        completion, compile nothing. On CPU one program serves every parameter; an accelerator has
-        one for each mix, and those that `parameters` ask for are compiled. Three of them count
-        everywhere: `prompt_logprobs`, `guided_choice` and more than 20 `logprobs`. Without this a
-        program is compiled when a request first needs it.
+        Afterwards nothing is compiled while up to `rows` sequences run or wait at one time, each of
+        up to `tokens` tokens of prompt and completion; None is 256, or the context. On CPU one
+        program serves every parameter, on an accelerator each mix has its own: name the
+        `parameters` that will be asked for. Everywhere name `prompt_logprobs` if prompts will be
+        scored (also by `echo` with `logprobs`, `score` and `choose`), more than 20 `logprobs`, and
+        large sets of `logit_bias` or `guided_choice`. What is not foreseen is compiled when a
+        request first needs it, and so is what the system has no room for; a warning says that.
 
         Raises InvalidRequest for sizes beyond `max_batch` and the context.
         """

@@ -63,8 +63,9 @@ def _note(event: str, **_: str | int) -> None:
 jax.monitoring.register_event_listener(_note)
 
 
-def crowded() -> bool:
-    """Whether compiled programs have taken half of the areas of memory that were left for them.
+def crowded(share: float = 0.5) -> bool:
+    """Whether compiled programs have taken this share of the areas of memory that were left for
+    them.
 
     On a CPU XLA takes three for each function of a program, so some hundred programs take all that
     a process may have; then it ends the process.
@@ -73,7 +74,7 @@ def crowded() -> bool:
         held, granted = _areas(), int(GRANTED.read_text())
     except OSError:  # another system, without such a limit
         return False
-    return held - _left > (granted - _left) / 2
+    return held - _left > (granted - _left) * share
 
 
 def drop_programs() -> None:

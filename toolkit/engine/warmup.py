@@ -11,7 +11,7 @@ import concurrent.futures
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -35,7 +35,6 @@ from toolkit.engine.scheduler import (
     slot_bucket,
 )
 from toolkit.engine.state import Arrival
-from toolkit.engine.stats import Stats
 from toolkit.engine.steps import Steps
 from toolkit.errors import EngineClosed
 from toolkit.kernels.processor import cores
@@ -46,6 +45,10 @@ from toolkit.sampling.guide import pack
 from toolkit.sampling.params import Rows
 
 log = logging.getLogger("toolkit.engine")
+
+ROOM = 0.4
+"""Share of the areas of memory that programs may take here. At a half the engine drops them all, so
+a few more must fit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +68,16 @@ class Sizes:
     job: Job
     rows: int
     tokens: int
+    company: bool
+    """Whether several prompts may wait at one time: short ones are computed together."""
     blocks: Sequence[int]
     """Decode steps in a dispatch."""
+
+    @property
+    def tops(self) -> list[int | None]:
+        """Alternatives that programs for prompts compute; None is of one that scores nothing."""
+        asked = self.job.score
+        return [None] if asked is None else [None, 0, *([asked] if asked else [])]
 
     def batches(self, limits: Limits) -> list[tuple[int, int]]:
         """Rows and slots of all batches."""
@@ -95,7 +106,7 @@ class Sizes:
             if chunk <= min(slots, longest)
         ]
         together = [(s, prompt_slots(s.width)) for s in SHAPES if s.width <= longest]
-        return alone + together * (self.rows > 1)
+        return alone + together * self.company
 
 
 def warm_up(
@@ -106,53 +117,64 @@ def warm_up(
     tokens: int,
     done: Callable[[str, int], None] = lambda name, count: None,
 ) -> int:
-    """Compile what requests need that ask for what `job` does: up to `rows` sequences at a time,
-    each of up to `tokens` tokens of prompt and completion. How many programs were new to this
-    process.
+    """Compile what requests need that ask for what `job` does: up to `rows` sequences that run or
+    wait at one time, each of up to `tokens` tokens of prompt and completion. How many programs were
+    new to this process.
 
-    `done(name, count)` is called after each of `count` programs. Ends early, with a warning in the
-    log, where the system has no room for more. Raises EngineClosed.
+    `done(name, count)` is called after each of `count` programs. Programs for which the system has
+    no room are left out, with a warning in the log. An interrupt waits for those that are being
+    compiled. Raises EngineClosed.
     """
-    if not engine.leaves:
-        raise EngineClosed("The engine is closed. Load the model again with `toolkit.load()`.")
-    sizes = Sizes(job=job, rows=rows, tokens=tokens, blocks=engine.blocks)
+    _check_open(engine)
+    company = rows > 1 or engine.limits.max_rows == 1
+    sizes = Sizes(job=job, rows=rows, tokens=tokens, company=company, blocks=engine.blocks)
     wanted = list(programs(engine.steps, engine.leaves, engine.limits, sizes))
-    stats, known = engine.stats, len(engine.stats.compiles)
+    new = left_out = 0
     with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
-        waiting: dict[concurrent.futures.Future[None], Program] = {}
-
-        def tell(ready: Iterable[concurrent.futures.Future[None]]) -> None:
-            for future in ready:
-                future.result()
-                done(waiting.pop(future).name, len(wanted))
-
+        waiting = {pool.submit(_compile, program): program.name for program in wanted}
         try:
-            for program in wanted:
-                if crowded():
-                    log.warning(
-                        "no room for more programs; %s was the first left out", program.name
-                    )
-                    break
-                before, began = programs_traced(), time.perf_counter()
-                lowered = program.function.lower(*program.arguments)
-                traced = time.perf_counter() - began if programs_traced() > before else None
-                future = pool.submit(_compile, lowered, program.name, traced, stats)
-                waiting[future] = program
-                tell([future for future in waiting if future.done()])
-            tell(concurrent.futures.as_completed(list(waiting)))
+            for future in concurrent.futures.as_completed(waiting):
+                _check_open(engine)
+                found = future.result()
+                left_out += found is None
+                if found is not None and found.new:
+                    why = "ahead of the first call"
+                    engine.stats.note(waiting[future], found.seconds, found=found.read, why=why)
+                    new += 1
+                done(waiting[future], len(wanted))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return len(stats.compiles) - known
+    if left_out:
+        log.warning("%d of %d programs are left out: there is no room", left_out, len(wanted))
+    return new
 
 
-def _compile(lowered: Any, name: str, traced: float | None, stats: Stats) -> None:
-    """`traced`: how long that took; None for a program that was there already."""
-    read, began = programs_read(), time.perf_counter()
-    lowered.compile()
-    if traced is not None:
-        found, seconds = programs_read() > read, traced + time.perf_counter() - began
-        stats.note(name, seconds, found=found, why="ahead of the first call")
+@dataclasses.dataclass(frozen=True)
+class _Compiled:
+    """How it went."""
+
+    new: bool
+    """To this process."""
+    read: bool
+    """From disk."""
+    seconds: float
+
+
+def _compile(program: Program) -> _Compiled | None:
+    """Trace and compile a program, in one go: one that was only traced would be compiled by the
+    request that calls it, unnoticed. None where there is no room."""
+    if crowded(ROOM):
+        return None
+    began, traced, read = time.perf_counter(), programs_traced(), programs_read()
+    program.function.lower(*program.arguments).compile()
+    seconds = time.perf_counter() - began
+    return _Compiled(programs_traced() > traced, programs_read() > read, seconds)
+
+
+def _check_open(engine: Engine) -> None:
+    if not engine.leaves:
+        raise EngineClosed("The engine is closed. Load the model again with `toolkit.load()`.")
 
 
 def programs(steps: Steps, leaves: tuple, limits: Limits, sizes: Sizes) -> Iterator[Program]:
@@ -173,7 +195,8 @@ def programs(steps: Steps, leaves: tuple, limits: Limits, sizes: Sizes) -> Itera
         yield from (Program("stretch", steps.stretch, (before, slots)) for slots in own)
     for shape, slots in sizes.chunks():
         yield from cache(shape.rows, slots)
-        yield _prompt(steps, weights, caches[shape.rows, slots], shape, slots, sizes.job)
+        for asked in sizes.tops:
+            yield _prompt(steps, weights, caches[shape.rows, slots], shape, slots, asked)
     for (rows, _), made in caches.items():
         if rows > 1:
             yield Program("rows_apart", steps.apart, (made, _logits(steps, rows), rows))
@@ -181,7 +204,7 @@ def programs(steps: Steps, leaves: tuple, limits: Limits, sizes: Sizes) -> Itera
 
 
 def _prompt(
-    steps: Steps, weights: tuple, cache: Any, shape: Shape, slots: int, job: Job
+    steps: Steps, weights: tuple, cache: Any, shape: Shape, slots: int, asked: int | None
 ) -> Program:
     """A chunk of prompts."""
     tokens = np.zeros(shape.tokens, np.int32).reshape(1 if shape.packed else shape.rows, -1)
@@ -191,9 +214,9 @@ def _prompt(
         size = {"rows": shape.rows, "width": shape.width, "tokens": shape.tokens}
         packing = Packing.of([1], **size)
     args = weights, cache, tokens, start, last, packing
-    if job.score is None:
+    if asked is None:
         return Program(program_of(shape, slots, None), steps.prefill, args)
-    top = alternatives(job.score, steps.config.vocab_size)
+    top = alternatives(asked, steps.config.vocab_size)
     return Program(program_of(shape, slots, top), steps.prefill_scored, (*args, tokens, top))
 
 

@@ -28,8 +28,7 @@ from experiments.benchmarks.subject import Subject
 from experiments.benchmarks.targets import Target
 
 SLOW = "static cache"
-"""A way of running that is no faster than the others, here and with more rows; it has its turn in a
-long run only."""
+"""A way of running that is no faster than the others: only here, and only in a long run."""
 TIE = 1e-3
 """Logits nearer than this are a tie that rounding decides."""
 CASE = "1"

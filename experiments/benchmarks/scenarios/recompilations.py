@@ -18,7 +18,7 @@ CASE, MOST = "all", 8
 """At most this many requests arrive together."""
 
 ROWS, TOKENS = 4 * MOST, 128
-"""Sizes that the engine is warmed up for: a request has up to 4 candidates of up to 108 tokens."""
+"""Sizes that the engine is warmed up for: a request has up to 4 candidates of up to 104 tokens."""
 
 
 def run(settings: Settings, subject: Subject, python: Python) -> Result:

@@ -23,7 +23,7 @@ MAIN = (16, 32)
 LONG = {HUGGING_FACE: "static cache, compiled"}
 """A way that has its turn in a long run only: at 16 samples it is as fast as the other (2.95 s and
 2.97 s), and each case is a program of its own, compiled for half a minute."""
-IN_A_ROW = 4
+IN_A_ROW = 8
 """Samples that are timed of an engine that draws one after another, unless the run is long."""
 
 
@@ -63,7 +63,8 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
             "All tokens by the whole time, the prompt's included. transformers draws with "
             "`num_return_sequences` and `output_logits`, from which log-probabilities are taken; "
             "llama-cpp-python draws one sample after another on a prompt that it keeps, with "
-            "log-probabilities taken from its logits with NumPy.",
+            "log-probabilities taken from its logits with NumPy; in a run of default size "
+            f"{IN_A_ROW} of the samples.",
         ],
         targets=_targets(rounds),
         picture=of_summary(table.summary, "tokens_per_second", axis="tokens/s", ours=OURS),

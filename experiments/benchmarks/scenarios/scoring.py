@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 
 from experiments.benchmarks.contest import Contest, Python, bandwidth_note, compilations_note
@@ -157,7 +158,9 @@ def _differences(rounds: list[Round]) -> float | None:
             found = {name: turn.pop("logprobs") for name, turn in contestants.items()}
             for name in found:
                 if name.startswith(HUGGING_FACE):
-                    pairs = zip(found[OURS_NAME], found[name], strict=False)
+                    ours, theirs = found[OURS_NAME], found[name]
+                    some = ours[: max(len(theirs), len(ours) // 2)]  # they score half at least
+                    pairs = itertools.zip_longest(some, theirs, fillvalue=1e9)
                     largest = max(largest or 0.0, *(abs(a - b) for a, b in pairs))
     return largest
 

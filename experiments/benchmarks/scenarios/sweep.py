@@ -35,8 +35,8 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
     given = {"ids": subject.prompt(length), "count": count}
     one = ({"asked": asked[:1], "count": 4},)
     whole = settings.size == "full"
-    some = asked if whole else asked[: max(1, len(asked) // 4)]
-    few = asked if whole else asked[: max(1, len(asked) // 7)]
+    some = asked if whole else asked[: max(1, len(asked) // 2)]
+    few = asked if whole else asked[: max(1, len(asked) // 6)]
     with Contest(settings, subject, python, engines=engines, context=length + count) as contest:
         for engine, way, mine, warm in (
             (OURS, "together", asked, ({}, {})),
