@@ -14,6 +14,7 @@ from flax import nnx
 from tests.models.tiny_families import CASES
 from toolkit.engine.engine import Engine
 from toolkit.engine.job import Event, Failed, Job, Ticket, Tokens
+from toolkit.engine.programs import drop_programs
 from toolkit.engine.scheduler import Limits
 from toolkit.models.decoder import Decoder
 from toolkit.models.families import read_config
@@ -74,6 +75,7 @@ def leave(engine: Engine, tickets: list[Ticket]) -> None:
 
 
 def test_sizes_that_were_met_compile_nothing_whichever_follows_whichever(engine):
+    drop_programs()  # those of other tests, so that the engine need not do it meanwhile
     for rows in (2, 4, 8, 16, 2):  # each from the beginning, and the first one again
         tickets, events = engine.submit(jobs(rows, 240))
         until(tickets, events, 1)

@@ -19,6 +19,7 @@ from tests.models.tiny_families import CASES
 from toolkit.engine import warmup
 from toolkit.engine.engine import Engine
 from toolkit.engine.job import Ended, Event, Failed, Job
+from toolkit.engine.programs import drop_programs
 from toolkit.engine.scheduler import Limits
 from toolkit.engine.stats import Stats
 from toolkit.engine.warmup import warm_up
@@ -42,6 +43,14 @@ def _listen(event: str, seconds: float, **about: Any) -> None:
 
 jax.monitoring.register_event_duration_secs_listener(_listen)
 PLAIN = Job(prompt=(1,), params=SamplingParams(), max_tokens=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room() -> Iterator[None]:
+    """For these programs, and afterwards for those of other tests."""
+    drop_programs()
+    yield
+    drop_programs()
 
 
 @pytest.fixture

@@ -88,8 +88,6 @@ class Engine:
         self.steps, self.leaves = Steps.of(decoder, split)
         self.dtype = self.leaves[0].dtype
         self._on_cpu = jax.default_backend() == "cpu"
-        self.blocks = [1 << i for i in range((1 if self._on_cpu else BLOCK).bit_length())]
-        """Decode steps that one dispatch may hold."""
         self._weight_bytes = sum(leaf.nbytes for leaf in self.leaves)
         if decoder.head is not None:  # of the embedding only the rows of a step's tokens are read
             self._weight_bytes -= decoder.embedding[...].nbytes
@@ -141,6 +139,11 @@ class Engine:
             ticket.cancelled = True
         with self._wake:
             self._wake.notify()
+
+    @property
+    def blocks(self) -> list[int]:
+        """Decode steps that one dispatch may hold."""
+        return [1 << i for i in range((1 if self._on_cpu else BLOCK).bit_length())]
 
     @property
     def running(self) -> int:
