@@ -40,6 +40,8 @@ from toolkit.sampling.drawn import Drawn
 
 log = logging.getLogger("toolkit.engine")
 
+CLOSED = "The engine is closed. Load the model again with `toolkit.load()`."
+
 IN_FLIGHT = 2
 """Blocks that are sent before the oldest is read: the host works on one while the device runs the
 next."""
@@ -118,9 +120,7 @@ class Engine:
         tickets = [Ticket(job, events) for job in jobs]
         with self._wake:
             if self._closed:
-                raise EngineClosed(
-                    "The engine is closed. Load the model again with `toolkit.load()`."
-                )
+                raise EngineClosed(CLOSED)
             waiting = len(self._inbox) + len(self._scheduler.waiting) + len(self._trials.held)
             if waiting + len(tickets) > self.max_waiting:
                 raise QueueFull(

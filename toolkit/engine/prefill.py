@@ -76,7 +76,7 @@ class Prefill:
     def top(self) -> int:
         """Alternatives that the program computes: none, or a bucket that holds those asked for."""
         asked = max(job.score or 0 for job in self.jobs)
-        return alternatives(asked, self.steps.config.vocab_size)
+        return top_bucket(asked, self.steps.config.vocab_size)
 
     @property
     def program(self) -> str:
@@ -156,7 +156,7 @@ def program_of(shape: Shape, slots: int, top: int | None) -> str:
     return f"{kind}[rows={shape.rows}, tokens={size}, slots={slots}]"
 
 
-def alternatives(asked: int, vocab: int) -> int:
+def top_bucket(asked: int, vocab: int) -> int:
     """How many a program computes that serves those who ask for this many."""
     return min(bucket(asked, TOP), vocab) if asked else 0
 

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from toolkit.engine.batch import shape_of, variant_of
-from toolkit.engine.engine import Engine
+from toolkit.engine.engine import CLOSED, Engine
 from toolkit.engine.groups import REUSE, SHAPES, Shape
 from toolkit.engine.job import Job
-from toolkit.engine.prefill import alternatives, lone, padded, program_of
+from toolkit.engine.prefill import lone, padded, program_of, top_bucket
 from toolkit.engine.programs import crowded, programs_read, programs_traced
 from toolkit.engine.scheduler import (
     CHUNKS,
@@ -174,7 +174,7 @@ def _compile(program: Program) -> _Compiled | None:
 
 def _check_open(engine: Engine) -> None:
     if not engine.leaves:
-        raise EngineClosed("The engine is closed. Load the model again with `toolkit.load()`.")
+        raise EngineClosed(CLOSED)
 
 
 def programs(steps: Steps, leaves: tuple, limits: Limits, sizes: Sizes) -> Iterator[Program]:
@@ -216,7 +216,7 @@ def _prompt(
     args = weights, cache, tokens, start, last, packing
     if asked is None:
         return Program(program_of(shape, slots, None), steps.prefill, args)
-    top = alternatives(asked, steps.config.vocab_size)
+    top = top_bucket(asked, steps.config.vocab_size)
     return Program(program_of(shape, slots, top), steps.prefill_scored, (*args, tokens, top))
 
 

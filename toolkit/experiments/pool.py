@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import queue
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from toolkit.experiments.ask import Asker, Dropped
+
+MOMENT = 1.0
+"""Seconds that the end of a pool waits at most for all its threads."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,9 +58,13 @@ class Pool:
         self._ask.drop()
 
     def close(self) -> None:
-        """End the threads when they have nothing to do."""
+        """End the threads when they have nothing to do, and wait a moment for it: one that still
+        runs while the interpreter shuts down could crash the process."""
         for _ in self._threads:
             self._cells.put(None)
+        ended = time.monotonic() + MOMENT
+        for thread in self._threads:
+            thread.join(max(0.0, ended - time.monotonic()))
 
     def _work(self) -> None:
         while (line := self._cells.get()) is not None:
