@@ -17,7 +17,7 @@ from experiments.benchmarks.settings import Settings
 from experiments.benchmarks.subject import Subject
 
 PASSES = 2
-"""Of the memory's yardstick, before and after each turn."""
+"""Of the memory's yardstick, between two turns."""
 FOLDERS = re.compile(r"(?:/[^\s/'\":]+)+/")
 """Paths of the machine, which have no place in a report."""
 
@@ -55,6 +55,7 @@ class Contest:
         }
         self._cases: dict[str, dict[str, Callable[[], Turn]]] = {}
         self._stack = contextlib.ExitStack()
+        self._reading = 0.0
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as opening:  # closes what was opened if something fails here
@@ -120,6 +121,7 @@ class Contest:
 
     def play(self, rounds: int) -> list[Round]:
         """All rounds, at least one."""
+        self._reading = self._read()
         return interleave(self._cases, self.settings.turns(rounds), self._drop)
 
     def _player(
@@ -129,16 +131,21 @@ class Contest:
         arguments: Mapping[str, Any],
         check: Callable[[Turn], None],
     ) -> Callable[[], Turn]:
-        """One turn, with a reading of memory before and after it."""
+        """One turn, between two readings of memory; the second is the next turn's first."""
 
         def play() -> Turn:
-            before = self._memory.ask("read", passes=PASSES)["bandwidth"]
-            turn = self.workers[engine].ask(do, **arguments)
-            after = self._memory.ask("read", passes=PASSES)["bandwidth"]
+            try:
+                turn = self.workers[engine].ask(do, **arguments)
+            finally:
+                before, self._reading = self._reading, self._read()
             check(turn)
-            return {**turn, "bandwidth": (before + after) / 2}
+            return {**turn, "bandwidth": (before + self._reading) / 2}
 
         return play
+
+    def _read(self) -> float:
+        """How fast memory can be read now, in bytes a second."""
+        return self._memory.ask("read", passes=PASSES)["bandwidth"]
 
     @contextlib.contextmanager
     def _leaving_out(self, name: str) -> Iterator[None]:

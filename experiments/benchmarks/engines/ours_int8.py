@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import inspect
 import math
 from typing import Any
@@ -31,7 +32,8 @@ class Engine(ours.Engine):
         import toolkit
 
         exact = toolkit.load(self.folder)
-        wide, narrow = every_logprob(exact, ids), every_logprob(self.lm, ids)
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            wide, narrow = threads.map(every_logprob, (exact, self.lm), (ids, ids))
         exact.close()
         targets = np.asarray(ids[1:])[:, None]
         kl = (np.exp(wide) * (wide - narrow)).sum(axis=1)

@@ -60,7 +60,7 @@ def run(settings: Settings, subject: Subject, python: Python) -> Result:
                     ids=prompt,
                     count=count,
                 )
-        rounds = contest.play(8)
+        rounds = contest.play(7)
         verdicts = judged(rounds, CASE, contest, prompt)
     ours = f"{OURS}, float32"
     reads = bytes_of(subject)

@@ -18,7 +18,7 @@ SLOTS = 256
 def run(settings: Settings, subject: Subject, python: Python) -> Result:
     """Measure."""
     rows = settings.pick(check=4, default=64, full=64)
-    steps = settings.pick(check=2, default=7, full=15)
+    steps = settings.pick(check=2, default=5, full=15)
     case = f"{rows} rows"
     mixes = {name: asked for name, asked in MIXES.items() if name not in NEUTRAL_TO}
     with Contest(settings, subject, python, engines=(OURS_PARTS,)) as contest:

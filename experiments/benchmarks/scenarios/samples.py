@@ -77,15 +77,15 @@ def _plays(engine: str, way: str, case: tuple[int, int]) -> bool:
 
 
 def add(contest: Contest, engine: str, way: str, n: int, prompt: list[int], count: int) -> None:
-    """A contestant. What is compiled for the length of the answer warms with all of it, and
-    llama-cpp-python, which compiles nothing, with one sample."""
+    """A contestant. What is compiled for the length of the answer warms with all of it; peers that
+    compile nothing warm with one sample."""
     some = min(n, IN_A_ROW) if engine == LLAMA and contest.settings.size == "default" else n
     contest.add(
         f"{n}, {len(prompt)}",
         engine,
         "sample",
         variant=way,
-        warm=({},) if way in LONG.values() else ({"count": 4, "n": 1 if engine == LLAMA else n},),
+        warm=({},) if way in LONG.values() else ({"count": 4, "n": n if engine == OURS else 1},),
         check=made(some * count),
         ids=prompt,
         n=some,
