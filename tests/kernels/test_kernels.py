@@ -154,6 +154,21 @@ def test_norm_equals_numpy_and_a_row_has_the_same_bits_in_every_company(rows, co
     np.testing.assert_array_equal(found, alone)
 
 
+@pytest.mark.parametrize(("rows", "count"), [(1, 1), (1, 1536), (3, 17), (70, 1536), (9, 64)])
+def test_gated_equals_numpy_and_a_row_has_the_same_bits_in_every_company(rows, count):
+    x = normal(rows, 2 * count) * 5
+    found = np.asarray(kernels.gated(x))
+    gate, up = np.split(np.asarray(x, np.float64), 2, axis=1)
+    np.testing.assert_allclose(found, gate / (1 + np.exp(-gate)) * up, rtol=1e-6, atol=1e-30)
+    np.testing.assert_array_equal(found, [kernels.gated(x[i]) for i in range(rows)])
+
+
+def test_gates_at_the_ends_of_the_floats():
+    gate = np.array([0, -0.0, 1e-30, -1e-30, 86, -86, -1e30, 1e30, np.inf, np.nan], np.float32)
+    found = np.asarray(kernels.gated(jnp.asarray(np.stack([gate, np.ones_like(gate)]).ravel())))
+    np.testing.assert_allclose(found, jax.nn.silu(gate), rtol=1e-6, atol=1e-36)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True])
 def test_strict_mode_holds_with_8_bit_weights(folder, compiled):

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import toolkit
 from tests.kernels.test_kernels import normal
@@ -15,6 +17,7 @@ from tests.models.tiny_families import CASES
 from toolkit import kernels
 from toolkit.errors import InvalidRequest, UnsupportedModel
 from toolkit.kernels import library, processor
+from toolkit.models.block import Block
 from toolkit.models.decoder import holds_bits
 from toolkit.models.families import read_config
 from toolkit.models.layers import RMSNorm, contract, total
@@ -37,6 +40,17 @@ def test_they_are_used_where_they_are_asked_for_and_fit():
         scale, norm = normal(40, seed=3), RMSNorm(40, 1e-5, dtype=jnp.float32)
         norm.scale[...] = scale
         np.testing.assert_array_equal(norm(x), kernels.norm(x, scale, epsilon=1e-5, offset=0.0))
+
+
+@pytest.mark.parametrize(("activation", "used"), [("silu", True), ("gelu_tanh", False)])
+def test_the_gate_of_an_mlp_has_a_kernel_if_it_is_silu(activation, used):
+    config = dataclasses.replace(read_config(CASES["llama"]), activation=activation)
+    block = Block(config, config.kind(0), rngs=nnx.Rngs(0), dtype=jnp.float32)
+    x = normal(2, 3, config.width)
+    with kernels.using("gated"):
+        found, program = block.inner(x), str(jax.make_jaxpr(block.inner)(x))
+    assert ("toolkit_gate" in program) == used
+    np.testing.assert_allclose(found, block.inner(x), rtol=1e-5, atol=1e-6)
 
 
 def test_bits_hold_where_every_part_of_the_network_fits():

@@ -18,7 +18,16 @@ MOST_LARGEST = 64
 """So many of a row's largest numbers are found at the most."""
 
 Operation = Literal[
-    "product", "many", "rounded", "attention", "norm", "moments", "draw", "count", "largest"
+    "product",
+    "many",
+    "rounded",
+    "attention",
+    "norm",
+    "gated",
+    "moments",
+    "draw",
+    "count",
+    "largest",
 ]
 _in_use: contextvars.ContextVar[tuple[Operation, ...]] = contextvars.ContextVar("kernels")
 
@@ -105,6 +114,13 @@ def norm(
     settings = jnp.array([epsilon, offset], jnp.float32)
     result = jax.ShapeDtypeStruct(rows.shape, jnp.float32)
     return jax.ffi.ffi_call("toolkit_norm", result)(rows, scale, settings).reshape(x.shape)
+
+
+def gated(x: Float[Array, "... 2*F"]) -> Float[Array, "... F"]:
+    """`silu(gate) * up`, of which x holds one beside the other: `[..., 2 F]` -> `[..., F]`."""
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    result = jax.ShapeDtypeStruct((rows.shape[0], rows.shape[1] // 2), jnp.float32)
+    return jax.ffi.ffi_call("toolkit_gate", result)(rows).reshape(*x.shape[:-1], -1)
 
 
 def moments(

@@ -29,6 +29,7 @@ OPERATIONS = (
     "toolkit_rounded_product",
     "toolkit_attention",
     "toolkit_norm",
+    "toolkit_gate",
     "toolkit_moments",
     "toolkit_edit",
     "toolkit_draw",

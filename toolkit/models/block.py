@@ -19,6 +19,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from toolkit import kernels
 from toolkit.models.attention import Turns, attend
 from toolkit.models.cache import LayerCache, SharedPrefixes
 from toolkit.models.config import Activation, Layer, ModelConfig
@@ -129,7 +130,10 @@ class Block(nnx.Module):
         activation = ACTIVATIONS[self.config.activation]
         if not self.config.gated:
             return activation(self.gate_up(x))
-        gate, up = jnp.split(self.gate_up(x), 2, axis=-1)
+        both = self.gate_up(x)
+        if self.config.activation == "silu" and kernels.fit("gated", both):
+            return kernels.gated(both)
+        gate, up = jnp.split(both, 2, axis=-1)
         return activation(gate) * up
 
 

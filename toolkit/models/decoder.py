@@ -105,7 +105,7 @@ class Decoder(nnx.Module):
         if self.config.kernels is None:
             return ()
         products = ("product",) if few else ("many",) if kernels.has_many() else ()
-        return (*products, "rounded", "attention", "norm")
+        return (*products, "rounded", "attention", "norm", "gated")
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]

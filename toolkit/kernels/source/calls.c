@@ -64,6 +64,14 @@ XLA_FFI_Error *toolkit_norm(XLA_FFI_CallFrame *frame) {
     return 0;
 }
 
+XLA_FFI_Error *toolkit_gate(XLA_FFI_CallFrame *frame) {
+    if (asked_for_version(frame)) return 0;
+    XLA_FFI_Buffer *x = frame->args.args[0], *y = frame->rets.rets[0];
+    Gate job = {.x = x->data, .y = y->data, .rows = y->dims[0], .count = y->dims[1]};
+    gate(&job);
+    return 0;
+}
+
 XLA_FFI_Error *toolkit_rounded_product(XLA_FFI_CallFrame *frame) {
     if (asked_for_version(frame)) return 0;
     XLA_FFI_Buffer *x = frame->args.args[0], *kernel = frame->args.args[1];

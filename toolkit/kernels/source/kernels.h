@@ -144,3 +144,12 @@ typedef struct {
 
 /* y = x / sqrt(mean(x ^ 2) + epsilon) * (offset + scale), row by row. */
 void norm(const Norm *job);
+
+typedef struct {
+    const float *x; /* [rows, 2 * count] a row's gate, and beside it what it lets through */
+    float *y;       /* [rows, count] */
+    int64_t rows, count;
+} Gate;
+
+/* y = silu(gate) * up, and silu(x) = x / (1 + e ^ -x). */
+void gate(const Gate *job);

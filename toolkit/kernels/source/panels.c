@@ -23,8 +23,8 @@ enum {
 typedef struct {
     Product p;
     float *columns; /* x as [block of ROWS, input, SIDE] */
-    int64_t run, share, parts, blocks;
-    /* inputs at a time; rows of the kernel in a part, such parts, and blocks of x in one */
+    int64_t run, panels, parts, blocks;
+    /* inputs at a time; panels of the kernel, the parts they make, and blocks of x in one */
     atomic_int *failed;
 } Job;
 
@@ -77,11 +77,17 @@ static void multiply_at_edge(const float *x, const float *panel, int64_t inputs,
     for (int64_t i = 0; i < rows; i++) memcpy(y + i * stride, sums + i * PANEL, size);
 }
 
+/* Where a part of the kernel begins: the larger parts come first. */
+static int64_t first_panel(const Job *j, int64_t part) {
+    return part * (j->panels / j->parts) + smaller(part, j->panels % j->parts);
+}
+
 /* Some rows of the kernel with some of x, a run of inputs after the other. */
 static void panels_part(const void *job, int64_t part) {
     const Job *j = job;
     const Product *p = &j->p;
-    int64_t out = part % j->parts * j->share, end = smaller(out + j->share, p->outs);
+    int64_t own = part % j->parts, out = first_panel(j, own) * PANEL;
+    int64_t end = smaller(first_panel(j, own + 1) * PANEL, p->outs);
     int64_t first = part / j->parts * j->blocks * ROWS, last = first + j->blocks * ROWS;
     int64_t size = j->run * PANEL, count = (end - out + PANEL - 1) / PANEL;
     float *panels = scratch(PART, (size_t)(count * size) * sizeof(float));
@@ -115,12 +121,14 @@ int has_panels(void) { return 1; }
 
 int panel_product(const Product *p) {
     int64_t runs = (p->inputs + RUN - 1) / RUN, run = (p->inputs + runs - 1) / runs;
-    int64_t blocks = (p->rows + ROWS - 1) / ROWS, wanted = FAIR * team_size();
-    int64_t most = SHARE / (run * (int64_t)sizeof(float)) / PANEL * PANEL;
-    int64_t share = smaller(most, ((p->outs - 1) / wanted / PANEL + 1) * PANEL);
-    int64_t parts = (p->outs - 1) / share + 1, shares = smaller((wanted - 1) / parts + 1, blocks);
+    int64_t blocks = (p->rows + ROWS - 1) / ROWS, team = team_size();
+    int64_t panels = (p->outs + PANEL - 1) / PANEL;
+    int64_t most = SHARE / (run * PANEL * (int64_t)sizeof(float)); /* panels in a part */
+    int64_t parts = ((panels - 1) / most / team + 1) * team;
+    parts = smaller(panels, larger(parts, FAIR * team));
+    int64_t shares = smaller((FAIR * team - 1) / parts + 1, blocks);
     atomic_int failed = 0;
-    Job job = {*p, 0, run, share, parts, (blocks - 1) / shares + 1, &failed};
+    Job job = {*p, 0, run, panels, parts, (blocks - 1) / shares + 1, &failed};
     job.columns = scratch(JOB, (size_t)(blocks * p->inputs * SIDE) * sizeof(float));
     if (!job.columns) return 0;
     together(columns_part, &job, blocks);
