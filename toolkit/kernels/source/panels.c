@@ -15,7 +15,7 @@ enum {
     WIDE = 2,               /* registers of outputs that they meet */
     PANEL = WIDE * LANES,   /* rows of the kernel in a panel */
     RUN = 576,              /* most inputs at a time: after each run y is read and written */
-    AHEAD = 8,              /* inputs between what is multiplied and what the first cache asks for */
+    AHEAD = 16,             /* inputs between what is multiplied and what the first cache asks for */
     SHARE = 512 * 1024,     /* most bytes of panels that a thread makes, for the second cache */
     FAIR = 2,               /* parts for each thread at the least, if there are so many */
 };
@@ -36,25 +36,36 @@ static void columns_part(const void *job, int64_t block) {
                  j->columns + block * p->inputs * SIDE, SIDE);
 }
 
-/* y = onto + columns of x . a panel, over some inputs. */
+/* y = onto + columns of x . a panel, over some inputs. Meanwhile the caches ask for y, and for as many
+   numbers from `ahead` on. */
 INLINE void multiply(const float *x, const float *panel, int64_t inputs, const float *onto,
-                     float *y, int64_t stride) {
+                     float *y, int64_t stride, const float *ahead) {
     Lanes sums[ROWS][WIDE];
 #pragma unroll
     for (int i = 0; i < ROWS; i++)
 #pragma unroll
         for (int j = 0; j < WIDE; j++) sums[i][j] = (Lanes){0};
-    for (int64_t at = 0; at < inputs; at++, x += SIDE, panel += PANEL) {
-        Lanes right[WIDE];
-        __builtin_prefetch(x + AHEAD * SIDE, 0, 3);
+    const float *row = y, *past = y + ROWS * stride;
+    for (; inputs > 0; inputs -= LANES, ahead += LANES) {
+        __builtin_prefetch(ahead, 0, 2);
+        if (row < past) {
 #pragma unroll
-        for (int j = 0; j < WIDE; j++) __builtin_prefetch(panel + AHEAD * PANEL + j * LANES, 0, 3);
+            for (int j = 0; j < WIDE; j++) __builtin_prefetch(row + j * LANES, 1, 3);
+            row += stride;
+        }
+        for (int64_t left = smaller(LANES, inputs); left; left--, x += SIDE, panel += PANEL) {
+            Lanes right[WIDE];
+            __builtin_prefetch(x + AHEAD * SIDE, 0, 3);
 #pragma unroll
-        for (int j = 0; j < WIDE; j++) right[j] = loaded(panel + j * LANES);
+            for (int j = 0; j < WIDE; j++)
+                __builtin_prefetch(panel + AHEAD * PANEL + j * LANES, 0, 3);
 #pragma unroll
-        for (int i = 0; i < ROWS; i++)
+            for (int j = 0; j < WIDE; j++) right[j] = loaded(panel + j * LANES);
 #pragma unroll
-            for (int j = 0; j < WIDE; j++) sums[i][j] += x[i] * right[j];
+            for (int i = 0; i < ROWS; i++)
+#pragma unroll
+                for (int j = 0; j < WIDE; j++) sums[i][j] += x[i] * right[j];
+        }
     }
 #pragma unroll
     for (int i = 0; i < ROWS; i++)
@@ -68,26 +79,27 @@ INLINE void multiply(const float *x, const float *panel, int64_t inputs, const f
 
 /* The same where y has fewer rows or columns. */
 static void multiply_at_edge(const float *x, const float *panel, int64_t inputs, const float *onto,
-                             float *y, int64_t stride, int64_t rows, int64_t outs) {
+                             float *y, int64_t stride, int64_t rows, int64_t outs,
+                             const float *ahead) {
     float sums[ROWS * PANEL] = {0};
     size_t size = (size_t)outs * sizeof(float);
     if (onto)
         for (int64_t i = 0; i < rows; i++) memcpy(sums + i * PANEL, onto + i * stride, size);
-    multiply(x, panel, inputs, onto ? sums : 0, sums, PANEL);
+    multiply(x, panel, inputs, onto ? sums : 0, sums, PANEL, ahead);
     for (int64_t i = 0; i < rows; i++) memcpy(y + i * stride, sums + i * PANEL, size);
 }
 
-/* Where a part of the kernel begins: the larger parts come first. */
-static int64_t first_panel(const Job *j, int64_t part) {
-    return part * (j->panels / j->parts) + smaller(part, j->panels % j->parts);
+/* The row of the kernel that begins a part, or ends the last one: larger parts come first. */
+static int64_t first_row(const Job *j, int64_t part) {
+    int64_t panel = part * (j->panels / j->parts) + smaller(part, j->panels % j->parts);
+    return smaller(panel * PANEL, j->p.outs);
 }
 
 /* Some rows of the kernel with some of x, a run of inputs after the other. */
 static void panels_part(const void *job, int64_t part) {
     const Job *j = job;
     const Product *p = &j->p;
-    int64_t own = part % j->parts, out = first_panel(j, own) * PANEL;
-    int64_t end = smaller(first_panel(j, own + 1) * PANEL, p->outs);
+    int64_t own = part % j->parts, out = first_row(j, own), end = first_row(j, own + 1);
     int64_t first = part / j->parts * j->blocks * ROWS, last = first + j->blocks * ROWS;
     int64_t size = j->run * PANEL, count = (end - out + PANEL - 1) / PANEL;
     float *panels = scratch(PART, (size_t)(count * size) * sizeof(float));
@@ -101,6 +113,11 @@ static void panels_part(const void *job, int64_t part) {
             into_columns(p->kernel + (out + side) * p->inputs + at, p->inputs,
                  smaller(SIDE, end - out - side), run,
                  panels + side / PANEL * size + side % PANEL, PANEL);
+        /* What is read next: another run of this part, or the part that is likely to follow. */
+        int64_t next = own, from = at + run;
+        if (from == p->inputs) next += team_size(), from = 0;
+        if (next >= j->parts) next = own;
+        int64_t coming = first_row(j, next), past = first_row(j, next + 1);
         for (int64_t row = first; row < smaller(last, p->rows); row += ROWS)
             for (int64_t panel = 0; panel < count; panel++) {
                 const float *x = j->columns + (row / ROWS * p->inputs + at) * SIDE;
@@ -108,11 +125,12 @@ static void panels_part(const void *job, int64_t part) {
                 int64_t place = row * p->outs + out + panel * PANEL;
                 int64_t rows = smaller(ROWS, p->rows - row);
                 int64_t outs = smaller(PANEL, end - out - panel * PANEL);
+                const float *ahead = p->kernel + smaller(coming++, past - 1) * p->inputs + from;
                 if (at || onto) onto = (at ? p->y : onto) + place;
                 if (rows == ROWS && outs == PANEL)
-                    multiply(x, w, run, onto, p->y + place, p->outs);
+                    multiply(x, w, run, onto, p->y + place, p->outs, ahead);
                 else
-                    multiply_at_edge(x, w, run, onto, p->y + place, p->outs, rows, outs);
+                    multiply_at_edge(x, w, run, onto, p->y + place, p->outs, rows, outs, ahead);
             }
     }
 }

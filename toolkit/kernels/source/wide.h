@@ -39,11 +39,13 @@ INLINE void into_columns(const float *from, int64_t stride, int64_t rows, int64_
         int64_t count = smaller(SIDE, width - at);
         __mmask16 there = (__mmask16)((1u << count) - 1);
         __m512i r[SIDE];
+#pragma unroll
         for (int i = 0; i < SIDE; i++)
-            r[i] = i < rows ? _mm512_maskz_loadu_epi32(there, from + i * stride + at)
-                            : _mm512_setzero_si512();
+            r[i] = _mm512_maskz_loadu_epi32(i < rows ? there : 0, from + i * stride + at);
         transpose(r);
-        for (int64_t i = 0; i < count; i++) _mm512_storeu_si512(to + i * step, r[i]);
+#pragma unroll
+        for (int i = 0; i < SIDE; i++)
+            if (i < count) _mm512_storeu_si512(to + i * step, r[i]);
     }
 }
 
