@@ -29,7 +29,7 @@ class Settings:
     """None is each scenario's own number."""
     size: Size = "default"
     """`check` shows in a minute or two that everything runs, its figures mean nothing; `default`
-    takes 20 minutes on two cores; `full` is longer and steadier."""
+    takes 15 minutes on two cores; `full` is longer and steadier."""
     tiny: bool = False
     """GPU scenarios only: a toy model on whatever device there is."""
     out: Path = RESULTS
