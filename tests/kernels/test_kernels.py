@@ -1,5 +1,5 @@
-"""The compiled kernels of products and norms: against NumPy in float64, and bit by bit in every
-company."""
+"""The compiled kernels of products, norms and gates: against NumPy in float64, and bit by bit in
+every company."""
 
 from __future__ import annotations
 
@@ -164,9 +164,10 @@ def test_gated_equals_numpy_and_a_row_has_the_same_bits_in_every_company(rows, c
 
 
 def test_gates_at_the_ends_of_the_floats():
-    gate = np.array([0, -0.0, 1e-30, -1e-30, 86, -86, -1e30, 1e30, np.inf, np.nan], np.float32)
+    ends = [0, -0.0, 1e-30, -1e-30, 86, -86, -1e30, 1e30, np.inf, -np.inf, np.nan]
+    gate = np.array(ends * 2, np.float32)  # sixteen side by side, and what is left
     found = np.asarray(kernels.gated(jnp.asarray(np.stack([gate, np.ones_like(gate)]).ravel())))
-    np.testing.assert_allclose(found, jax.nn.silu(gate), rtol=1e-6, atol=1e-36)
+    np.testing.assert_allclose(found, jax.nn.silu(gate), rtol=1e-6, atol=1e-37)
 
 
 @pytest.mark.slow

@@ -26,7 +26,9 @@ pytest.importorskip("ziglang", reason="needs the extra [kernels]")
 
 ROWS = (1, 13, 14, 16, 31, 32, 33, 64, 100, 200)
 SIZES = [(1, 1), (15, 31), (16, 32), (33, 33), (70, 48), (300, 576), (2500, 64), (40, 1536)]
-"""Outputs and inputs: fewer than a tile, not a multiple of one, several parts."""
+SIZES += [(33, 577), (40, 1153)]
+"""Outputs and inputs: fewer than a tile, not a multiple of one, several parts, runs of inputs that
+differ."""
 
 
 class Product(ctypes.Structure):
@@ -123,8 +125,10 @@ SHORT = [("short", 64), ("short", 1), ("decoding", 1), (None, 200)]
 @pytest.mark.parametrize(("extent", "length"), LONG + SHORT)
 def test_which_prompts_use_them(extent, length):
     """In strict mode all, so that a prompt has the same bits however it is cut."""
-    used = "toolkit_many_product" in program(extent, length)
+    text = program(extent, length)
+    used = "toolkit_many_product" in text
     assert used == ((extent, length) in LONG and kernels.has_many())
+    assert ("toolkit_gate" in text) == (extent is not None)
 
 
 @pytest.mark.parametrize("few", [True, False])

@@ -153,7 +153,7 @@ class Steps:
         """Arrays as NumPy's, whole. Among several processes all must call it at the same point."""
         if self.split is not None and jax.process_count() > 1:
             tree = self._everywhere(tree)
-        if jax.default_backend() == "cpu":  # nothing is fetched, and this takes a ninth of the time
+        if jax.default_backend() == "cpu":  # nothing has to be fetched: this is a detour less
             return jax.tree.map(np.asarray, tree)
         return jax.device_get(tree)
 

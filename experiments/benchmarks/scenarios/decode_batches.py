@@ -23,7 +23,7 @@ ENGINES = (OURS, OURS_XLA, HUGGING_FACE, NAIVE)
 SELDOM = (COMPILED, OURS_XLA)
 """These are measured with 16 rows only, or in a long run: each number of rows is a program of its
 own, and, for the compiled cache, the more rows, the less there is to gain. The naive loop, a fifth
-as fast as the toolkit with 16 rows, waits for a long run."""
+as fast as the toolkit with 16 rows, has no turn in a run of default size."""
 
 
 def run(settings: Settings, subject: Subject, python: Python) -> Result:

@@ -78,7 +78,7 @@ def _plays(engine: str, way: str, case: tuple[int, int]) -> bool:
 
 def add(contest: Contest, engine: str, way: str, n: int, prompt: list[int], count: int) -> None:
     """A contestant. What is compiled for the length of the answer warms with all of it; peers that
-    compile nothing warm with one sample."""
+    compile nothing warm with one sample, and their median over the rounds is that of warm ones."""
     some = min(n, IN_A_ROW) if engine == LLAMA and contest.settings.size == "default" else n
     contest.add(
         f"{n}, {len(prompt)}",

@@ -115,8 +115,7 @@ static void panels_part(const void *job, int64_t part) {
                  panels + side / PANEL * size + side % PANEL, PANEL);
         /* What is read next: another run of this part, or the part that is likely to follow. */
         int64_t next = own, from = at + run;
-        if (from == p->inputs) next += team_size(), from = 0;
-        if (next >= j->parts) next = own;
+        if (from == p->inputs) next = (own + team_size()) % j->parts, from = 0;
         int64_t coming = first_row(j, next), past = first_row(j, next + 1);
         for (int64_t row = first; row < smaller(last, p->rows); row += ROWS)
             for (int64_t panel = 0; panel < count; panel++) {
@@ -138,6 +137,7 @@ static void panels_part(const void *job, int64_t part) {
 int has_panels(void) { return 1; }
 
 int panel_product(const Product *p) {
+    if (!p->rows || !p->outs) return 1;
     int64_t runs = (p->inputs + RUN - 1) / RUN, run = (p->inputs + runs - 1) / runs;
     int64_t blocks = (p->rows + ROWS - 1) / ROWS, team = team_size();
     int64_t panels = (p->outs + PANEL - 1) / PANEL;
