@@ -25,10 +25,10 @@ from toolkit.models.families import read_config
 pytest.importorskip("ziglang", reason="needs the extra [kernels]")
 
 ROWS = (1, 13, 14, 16, 31, 32, 33, 64, 100, 200)
-SIZES = [(1, 1), (15, 31), (16, 32), (33, 33), (70, 48), (300, 576), (2500, 64), (40, 1536)]
-SIZES += [(33, 577), (40, 1153)]
-"""Outputs and inputs: fewer than a tile, not a multiple of one, several parts, runs of inputs that
-differ."""
+SMALL = [(1, 1), (15, 31), (16, 32), (33, 33), (70, 48)]
+SIZES = [*SMALL, (300, 576), (2500, 64), (40, 1536), (33, 577), (40, 1153)]
+"""Outputs and inputs: fewer than a tile, not a multiple of one, several parts, several runs of
+inputs, and such of unequal length."""
 
 
 class Product(ctypes.Structure):
